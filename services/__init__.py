@@ -1,0 +1,1 @@
+"""What the service does, without HTTP: answer a turn, remember it, count it."""

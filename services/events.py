@@ -1,0 +1,91 @@
+"""Everything that can happen in a turn, as a closed union of immutable events.
+
+There are three readers of the same events: the wire (`TextDelta`, `Usage` and `Finish`
+become frames), telemetry (a fold over all of them) and middleware (a hook that may drop,
+replace or add some). Whoever produces events yields them in *batches*: what one read from
+the network brought is one batch, and leaves in one write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, TypeAlias
+
+from services.turn import Prompt
+
+FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "aborted", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Memory was searched: so many passages of so many tokens, in `elapsed` seconds."""
+
+    passages: int
+    tokens: int
+    elapsed: float
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The prompt is complete and goes to a provider."""
+
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A provider accepted the request; `connect` is seconds spent getting a socket (0 if reused)."""
+
+    provider: str
+    model: str
+    connect: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Attempt number `attempt` (from 1) failed with `code`; the next one starts in `delay` seconds."""
+
+    provider: str
+    attempt: int
+    delay: float
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the answer used, in tokens. `tokens_in` includes the `cached` ones.
+
+    Providers leave `cost_usd` None; it is priced once, in `report.py`.
+    """
+
+    tokens_in: int
+    tokens_out: int
+    model: str
+    cached: int = 0
+    cost_usd: Decimal | None = None
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end, always the last event. `code`, `status` and `phase` say why when it is an error."""
+
+    reason: FinishReason
+    code: str | None = None
+    status: int | None = None
+    phase: str | None = None
+
+
+Event: TypeAlias = Recalled | Asked | Connected | Retry | TextDelta | Usage | Finish
+Batch: TypeAlias = Sequence[Event]
+Batches: TypeAlias = AsyncGenerator[Batch, None]

@@ -1,0 +1,37 @@
+"""What is remembered of a user across sessions, and how it is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from services.turn import Role, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Something said earlier that bears on a question; `relevance` is in [0, 1]."""
+
+    text: str
+    role: Role
+    session_id: str
+    said_at: datetime
+    relevance: float
+
+
+class Memory(Protocol):
+    """Everything one user said and was told, searchable by meaning of a question."""
+
+    async def search(self, user_id: str, query: str, *, limit: int) -> Sequence[Passage]:
+        """The *limit* most relevant passages of *user_id*'s own conversations, best first."""
+        ...
+
+    async def add(self, turn: Turn, answer: str) -> None:
+        """Remember *turn* and its *answer*."""
+        ...
+
+    async def forget(self, user_id: str, session_id: str | None = None) -> None:
+        """Erase one session of *user_id*, or everything."""
+        ...

@@ -1,0 +1,52 @@
+"""A turn: one user message and everything asked for with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+Role: TypeAlias = Literal["user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One thing that was said."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One user message, who sent it, and how it wants to be answered.
+
+    `scenario` names a failure to play instead of asking a provider (see
+    `providers/faults.py`); None everywhere but in tests of failures.
+    """
+
+    request_id: str
+    user_id: str
+    message: str
+    session_id: str | None = None
+    use_memory: bool = False
+    resumable: bool = False
+    scenario: str | None = None
+    asked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is sent to a provider: instructions, then messages, oldest first.
+
+    The last message is the user's. `system` may be empty.
+    """
+
+    system: str
+    messages: tuple[Message, ...]
+    scenario: str | None = None
+
+    @property
+    def question(self) -> str:
+        """The user's message, the last one."""
+        return self.messages[-1].content
