@@ -103,7 +103,7 @@ async def _ready(app: ChatApp) -> None:
 
 
 def _config(settings: Settings) -> Config:
-    config = Config(load_env=False)
+    config = Config(env_prefix=None)  # every setting is ours
     config.update(
         {
             "KEEP_ALIVE_TIMEOUT": seconds(settings.server.keep_alive_timeout_ms),
