@@ -1,0 +1,135 @@
+"""One response being read, with a deadline on every silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from services.errors import Phase, ProviderTimeout, ProviderUnavailable
+
+_DRAIN = 2.0
+_ERROR_BODY = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds a provider may stay silent: before its first token, and between two of them."""
+
+    first_token: float
+    idle: float
+
+
+class Exchange:
+    """A request that was answered: its status, its headers, and its body to come.
+
+    `connect` is the seconds it took to get a socket, 0.0 if one was reused.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        response: aiohttp.ClientResponse,
+        *,
+        patience: Patience,
+        asked_at: float,
+        connect: float,
+        reusable: bool,
+        on_release: Callable[[], None],
+    ) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.connect = connect
+        self._provider = provider
+        self._response = response
+        self._content = response.content
+        self._reusable = reusable
+        self._on_release = on_release
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._idle = patience.idle
+        self._phase: Phase = "first_token"
+        self._limit = patience.first_token
+        self._since = asked_at
+        self._reading = False
+        self._timer = self._loop.call_at(asked_at + self._limit, self._check)
+
+    async def read(self) -> bytes:
+        """What has arrived, or arrives next; empty at the end.
+
+        Raises `ProviderTimeout` (phase `first_token` or `idle`) and `ProviderUnavailable`.
+        """
+        self._reading = True
+        try:
+            return await self._content.readany()
+        except TimeoutError as exc:
+            raise ProviderTimeout(
+                self._provider, f"silent for {self._limit:g} s", phase=self._phase
+            ) from exc
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:
+            raise ProviderUnavailable(
+                self._provider, f"connection broke: {type(exc).__name__}", phase="stream"
+            ) from exc
+        finally:
+            self._reading = False
+
+    async def error_body(self) -> bytes:
+        """The start of an error's body, as much as comes in good time."""
+        body = b""
+        try:
+            async with asyncio.timeout(_DRAIN):
+                while len(body) < _ERROR_BODY and (data := await self._content.readany()):
+                    body += data
+        except (aiohttp.ClientError, HttpProcessingError, OSError):
+            pass  # the status alone has to do; a TimeoutError is an OSError, too
+        return body
+
+    def progress(self) -> None:
+        """Note that content came: the deadline for the next one starts now."""
+        self._since = self._loop.time()
+        if self._phase == "first_token":
+            self._phase = "idle"
+            self._limit = self._idle
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._since + self._limit, self._check)
+
+    def close(self, *, complete: bool = False) -> None:
+        """Let go of the socket: closed at once, or kept for reuse if the answer is *complete*.
+
+        A complete answer's socket waits in the background for the end of the body, 2 s at most:
+        only then can it carry another request. The second call does nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._timer.cancel()
+        if complete and self._reusable:
+            # aiohttp returns the socket to its pool when the end arrives, whether it is read or not.
+            self._timer = self._loop.call_later(_DRAIN, self._release)
+            self._content.on_eof(self._release)
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        self._timer.cancel()
+        self._response.close()
+        self._on_release()
+
+    def _check(self) -> None:
+        """Fail the pending read if the silence lasted too long, or look again when it may have.
+
+        One timer for a whole answer: re-arming it for every token would cost more than decoding one.
+        """
+        due = self._since + self._limit
+        now = self._loop.time()
+        if not self._reading:
+            due = (
+                now + self._limit
+            )  # the consumer has the floor; this is not the provider's silence
+        if due <= now:
+            self._content.set_exception(TimeoutError())
+        else:
+            self._timer = self._loop.call_at(due, self._check)
