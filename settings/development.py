@@ -88,4 +88,4 @@ def _duration(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ, Path(".env")))
+    sys.exit(main(sys.argv[1:], os.environ, Path(__file__).parents[1] / ".env"))

@@ -21,8 +21,8 @@ _INTRODUCTION = """\
 
 # Configuration
 
-Settings are environment variables. In development they are also read from a file `.env` in the
-working directory; `.env.example` lists them all. What the environment itself says wins over the
+Settings are environment variables. In development they are also read from a file `.env` next to
+`app.py`; `.env.example` lists them all. What the environment itself says wins over the
 file, and an empty value counts as unset. A value that can't be used stops the start with one line
 that names the variable. A variable that looks like a misspelt setting is a warning at start.
 
