@@ -3,7 +3,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
-PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
+PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet --quiet install
 LOCK := $(BIN)/pip-compile --quiet --strip-extras --no-header --annotation-style=line \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
@@ -14,6 +14,7 @@ help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 install: $(VENV)/.dev  ## Make the environment in .venv with the pinned dependencies
+	@:
 
 run: $(VENV)/.run  ## Start the service
 	@exec $(PYTHON) app.py
@@ -68,7 +69,8 @@ $(PYTHON):
 	@for python in python3.11 python3 python3.12 python3.13; do \
 		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 			echo "Creating $(VENV) with $$($$python --version)" >&2; \
-			exec $$python -m venv --clear $(VENV); \
+			$$python -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; \
+			exit; \
 		fi; \
 	done; \
 	echo "Python 3.11 or later is needed, with its venv module." >&2; exit 1
