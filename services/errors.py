@@ -142,6 +142,14 @@ class Overloaded(ServiceError):
     sentence = "The service is at capacity, please try again soon."
 
 
+class StreamsUnavailable(ServiceError):
+    """What other processes or earlier ones know of a stream can't be looked up right now."""
+
+    code = "STREAMS_UNAVAILABLE"
+    status = 503
+    sentence = "The stream cannot be looked up right now, please try again soon."
+
+
 class KeysUnavailable(ServiceError):
     """The keys that would verify a token can't be fetched, so the token is neither good nor bad."""
 
