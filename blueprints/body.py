@@ -34,6 +34,7 @@ async def read_json(request: ChatRequest) -> bytes:
             return await _read(request)
     except TimeoutError as exc:
         request.stream.keep_alive = False
+        request.stream.request_body = None  # or Sanic would wait for the rest of it
         raise RequestTimedOut from exc
     except SanicBadRequest as exc:
         request.stream.keep_alive = False

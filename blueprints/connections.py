@@ -12,6 +12,8 @@ def install(app: ChatApp) -> None:
     # Before any plug-in, which may answer the request itself.
     @app.on_request(priority=1_000)  # type: ignore[untyped-decorator]
     async def _count(request: ChatRequest) -> None:
+        if request.conn_info is None:  # what came was no request; Sanic closes after its answer
+            return
         seen = getattr(request.conn_info.ctx, "requests", 0) + 1
         request.conn_info.ctx.requests = seen
         if seen >= most or services_of(request).streams.draining:
