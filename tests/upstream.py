@@ -290,9 +290,7 @@ def anthropic_events(
                 },
             },
         ),
-        anthropic_event(
-            "content_block_start", index=0, content_block={"type": "text", "text": ""}
-        ),
+        anthropic_event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
         anthropic_event("ping"),
         *(anthropic_delta(text) for text in texts),
         anthropic_event("content_block_stop", index=0),
