@@ -65,6 +65,7 @@ class Anthropic:
             self._url,
             headers=self._headers,
             body=msgspec.json.encode(request),
+            deadline=prompt.deadline,
             model=self._model,
             answer=AnthropicAnswer(self.name, self._model),
         )

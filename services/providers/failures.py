@@ -1,4 +1,4 @@
-"""What a provider's error answer means: which class of error, and when to come back."""
+"""What a provider's failure means: which class of error, and when to come back."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from services.errors import (
     ProviderError,
     ProviderRateLimited,
     ProviderRejected,
+    ProviderTimeout,
     ProviderUnavailable,
 )
 
@@ -49,6 +50,13 @@ def stream_failure(provider: str, error: bytes) -> ProviderError:
     identifiers = _identifiers(error)
     return _classified(
         provider, _implied_status(identifiers), identifiers, phase="stream", said="sent an error"
+    )
+
+
+def timed_out(provider: str, phase: Phase) -> ProviderTimeout:
+    """The error for a deadline that passed; there is no time for a retry after the total one."""
+    return ProviderTimeout(
+        provider, f"timed out ({phase})", phase=phase, retryable=phase != "total"
     )
 
 

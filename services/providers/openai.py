@@ -65,6 +65,7 @@ class OpenAI:
             self._url,
             headers=self._headers,
             body=msgspec.json.encode({**self._parameters, "messages": messages}),
+            deadline=prompt.deadline,
             model=self._model,
             answer=OpenAIAnswer(self.name, self._model),
         )
