@@ -27,7 +27,8 @@ class Patience:
 class Exchange:
     """A request that was answered: its status, its headers, and its body to come.
 
-    `connect` is the seconds it took to get a socket, 0.0 if one was reused.
+    `connect` is the seconds it took to get a socket, 0.0 if one was reused; `reusable` tells whether
+    the socket can go back to a pool.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Exchange:
         deadline: float,
         connect: float,
         reusable: bool,
-        on_release: Callable[[], None],
+        on_release: Callable[[Exchange], None],
     ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
@@ -48,7 +49,7 @@ class Exchange:
         self._provider = provider
         self._response = response
         self._content = response.content
-        self._reusable = reusable
+        self.reusable = reusable
         self._on_release = on_release
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -107,17 +108,19 @@ class Exchange:
             return
         self._closed = True
         self._timer.cancel()
-        if complete and self._reusable:
+        if complete and self.reusable and self._content.exception() is None:
             # aiohttp returns the socket to its pool when the end arrives, whether it is read or not.
-            self._timer = self._loop.call_later(_DRAIN, self._release)
-            self._content.on_eof(self._release)
+            self._timer = self._loop.call_later(_DRAIN, self.release)
+            self._content.on_eof(self.release)
         else:
-            self._release()
+            self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Close the socket unless the end of the body has come."""
+        self._closed = True
         self._timer.cancel()
         self._response.close()
-        self._on_release()
+        self._on_release(self)
 
     def _check(self) -> None:
         """Fail the pending read if the silence lasted too long, or look again when it may have.

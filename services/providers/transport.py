@@ -44,14 +44,19 @@ class Transport:
         self.connects = 0
         self.overflows = 0
         self.connect_seconds = 0.0
-        self.pooled = 0
-        """Streams that hold a pooled socket right now."""
+        self._open: set[Exchange] = set()
+        self._pooled = 0
         self._max_sockets = max_sockets
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout)
         self._patience = Patience(first_token=first_token_timeout, idle=idle_timeout)
         self._proxy = proxy
         self._pool: aiohttp.ClientSession
         self._overflow: aiohttp.ClientSession
+
+    @property
+    def open(self) -> int:
+        """Answers that hold a socket right now."""
+        return len(self._open)
 
     async def __aenter__(self) -> Self:
         """Prepare the pools; no connection is made yet."""
@@ -71,6 +76,8 @@ class Transport:
         traceback: TracebackType | None,
     ) -> None:
         """Close every socket, also those in use."""
+        for exchange in tuple(self._open):
+            exchange.release()
         await self._pool.close()
         await self._overflow.close()
 
@@ -83,17 +90,17 @@ class Transport:
         event loop's time) and `ProviderUnavailable`.
         Cancelling closes the socket, also while it connects. The caller closes the exchange.
         """
-        pooled = self.pooled < self._max_sockets
+        pooled = self._pooled < self._max_sockets
         session = self._pool if pooled else self._overflow
         self.overflows += not pooled
-        self.pooled += pooled
+        self._pooled += pooled
         opening = _Opening(math.inf if deadline is None else deadline)
         try:
             response = await self._send(session, url, headers, body, opening)
         except BaseException:
-            self.pooled -= pooled
+            self._pooled -= pooled
             raise
-        return Exchange(
+        exchange = Exchange(
             self.provider,
             response,
             patience=self._patience,
@@ -101,8 +108,10 @@ class Transport:
             deadline=opening.deadline,
             connect=opening.connect,
             reusable=pooled,
-            on_release=self._give_back if pooled else _nothing,
+            on_release=self._released,
         )
+        self._open.add(exchange)
+        return exchange
 
     async def _send(
         self,
@@ -168,12 +177,10 @@ class Transport:
         opening.arm(self._patience.first_token)
         self.pool_hits += 1
 
-    def _give_back(self) -> None:
-        self.pooled -= 1
-
-
-def _nothing() -> None:
-    """An overflow connection counts nowhere."""
+    def _released(self, exchange: Exchange) -> None:
+        if exchange in self._open:
+            self._open.remove(exchange)
+            self._pooled -= exchange.reusable
 
 
 class _Opening:
