@@ -39,12 +39,14 @@ class Turn:
 class Prompt:
     """What is sent to a provider: instructions, then messages, oldest first.
 
-    The last message is the user's. `system` may be empty.
+    The last message is the user's. `system` may be empty. `deadline` is the event loop's time at
+    which the answer must be complete; whoever waits for a provider keeps it.
     """
 
     system: str
     messages: tuple[Message, ...]
     scenario: str | None = None
+    deadline: float | None = None
 
     @property
     def question(self) -> str:
