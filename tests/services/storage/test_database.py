@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sqlite3
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from services.database import BadDatabaseUrl, DatabaseUnavailable, database_at, open_database
+from services.dialect import dialect_of, utc_text
+from tests.postgres import PostgresServer
+
+
+async def test_an_opened_database_has_the_schema(database_url: str) -> None:
+    async with open_database(database_url) as database:
+        applied = await database.fetch_all("SELECT name FROM schema_migrations ORDER BY name")
+        rows = await database.fetch_val("SELECT count(*) FROM telemetry_events")
+
+    assert applied[0]["name"] == "0001_telemetry"
+    assert rows == 0
+
+
+async def test_opening_again_changes_nothing(database_url: str) -> None:
+    async with open_database(database_url) as database:
+        first = await database.fetch_all("SELECT name FROM schema_migrations ORDER BY name")
+
+    async with open_database(database_url) as database:
+        second = await database.fetch_all("SELECT name FROM schema_migrations ORDER BY name")
+
+    assert [row["name"] for row in second] == [row["name"] for row in first]
+
+
+async def test_replicas_that_start_together_all_start(database_url: str) -> None:
+    """A deploy starts them within the same second, on a database that may be new."""
+
+    async def replica() -> list[str]:
+        async with open_database(database_url) as database:
+            rows = await database.fetch_all("SELECT name FROM schema_migrations ORDER BY name")
+            return [row["name"] for row in rows]
+
+    async with asyncio.TaskGroup() as group:
+        replicas = [group.create_task(replica()) for _ in range(4)]
+
+    assert len({tuple(task.result()) for task in replicas}) == 1
+
+
+async def test_sqlite_readers_do_not_wait_for_the_writer(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/chat.db") as database:
+        settings = {
+            name: await database.fetch_val(f"PRAGMA {name}")
+            for name in ("journal_mode", "busy_timeout", "synchronous", "foreign_keys")
+        }
+
+    assert settings == {
+        "journal_mode": "wal",
+        "busy_timeout": 5000,
+        "synchronous": 1,
+        "foreign_keys": 1,
+    }
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
+@pytest.mark.parametrize("query", ["sslmode=disable", "ssl=false", "sslmode=prefer&pgbouncer=true"])
+async def test_the_forms_of_a_postgres_url_connect(
+    postgres_url: str, scheme: str, query: str
+) -> None:
+    url = f"{scheme}:{postgres_url.partition(':')[2]}&{query}"
+
+    async with open_database(url) as database:
+        assert dialect_of(database) == "postgres"
+        assert await database.fetch_val("SELECT 1 + 1") == 2
+
+
+async def test_sslmode_require_is_obeyed(postgres_server: PostgresServer) -> None:
+    """`databases` alone would ignore it, and send the password in the clear."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        asked = asyncio.get_running_loop().run_in_executor(None, _first_bytes, listener)
+        url = f"postgres://user:pass@127.0.0.1:{port}/railway?sslmode=require"
+
+        with pytest.raises(DatabaseUnavailable):
+            async with open_database(url):
+                pass
+
+    assert await asked == b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+
+
+def _first_bytes(listener: socket.socket) -> bytes:
+    """What the client says first; the answer is that there is no TLS here."""
+    connection, _ = listener.accept()
+    with connection:
+        heard = connection.recv(64)
+        connection.sendall(b"N")
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("mysql://localhost/chat", "must start with"),
+        ("", "must start with"),
+        ("sqlite:///", "sqlite:///path"),
+        ("sqlite://chat.db", "sqlite:///path"),
+        ("sqlite:///chat.db?mode=ro", "sqlite:///path"),
+        ("sqlite:///:memory:", "in-memory"),
+        ("postgres://user:se/cret@host/chat", "percent-encoded"),
+        ("postgres://user:pass@host:99999/chat", "percent-encoded"),
+    ],
+)
+async def test_a_bad_url_is_refused_without_repeating_it(url: str, complaint: str) -> None:
+    with pytest.raises(BadDatabaseUrl, match=complaint) as caught:
+        database_at(url)
+
+    assert "cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_a_folder_that_cannot_be_made_is_a_bad_url(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(BadDatabaseUrl, match="folder can't be made"):
+        database_at(f"sqlite:///{tmp_path}/file/chat.db")
+
+
+async def test_a_database_that_is_not_there_is_reported_without_its_password(
+    unused_port: int,
+) -> None:
+    with pytest.raises(DatabaseUnavailable, match="can't be opened") as caught:
+        async with open_database(f"postgres://user:s3cr3t@127.0.0.1:{unused_port}/chat"):
+            pass
+
+    assert "s3cr3t" not in str(caught.value)
+
+
+async def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "chat.db").write_text("a letter, not a database" * 100)
+
+    with pytest.raises(DatabaseUnavailable, match="not a database"):
+        async with open_database(f"sqlite:///{tmp_path}/chat.db"):
+            pass
+
+
+async def test_a_password_with_special_characters_arrives_whole() -> None:
+    database = database_at("postgres://user:p%40ss%2Fw%3Ard@host:5433/railway")
+
+    assert database.url.password == "p@ss/w:rd"
+    assert database.url.port == 5433
+
+
+async def test_queries_and_their_arguments_are_never_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Arguments are what people wrote."""
+    caplog.set_level(logging.DEBUG)
+
+    async with open_database(f"sqlite:///{tmp_path}/chat.db") as database:
+        await database.fetch_val("SELECT :text", {"text": "my diary"})
+
+    assert "my diary" not in caplog.text
+
+
+async def test_what_is_committed_is_in_the_file(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/chat.db") as database:
+        await database.execute("CREATE TABLE note (text text)")
+        await database.execute("INSERT INTO note VALUES (:text)", {"text": "kept"})
+
+    with sqlite3.connect(tmp_path / "chat.db") as file:
+        kept = file.execute("SELECT text FROM note").fetchall()
+    file.close()
+    assert kept == [("kept",)]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC),
+        datetime(2026, 1, 2, 5, 4, 5, 678_000, tzinfo=timezone(timedelta(hours=2))),
+    ],
+)
+def test_a_time_is_text_in_utc_to_the_millisecond(moment: datetime) -> None:
+    assert utc_text(moment) == "2026-01-02T03:04:05.678Z"
