@@ -46,6 +46,7 @@ class Upstream:
         self.open: set[_Connection] = set()
         self._scripts: deque[Script] = deque([openai("Hello", " world")])
         self._abandoned = 0
+        self._answering: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
     def plays(self, *scripts: Script) -> None:
@@ -86,6 +87,7 @@ class Upstream:
         for connection in tuple(self.open):
             connection.transport.abort()
         await self.connected(0)
+        await asyncio.gather(*self._answering, return_exceptions=True)
         await self._server.wait_closed()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
@@ -182,6 +184,8 @@ class _Connection(asyncio.Protocol):
         self._upstream.requests.append(request)
         self._upstream._changed.set()
         self._task = asyncio.ensure_future(self._answer(self._reply))
+        self._upstream._answering.add(self._task)
+        self._task.add_done_callback(self._upstream._answering.discard)
 
     async def _answer(self, reply: Reply) -> None:
         await self._upstream._next_script()(reply)
@@ -290,9 +294,7 @@ def anthropic_events(
                 },
             },
         ),
-        anthropic_event(
-            "content_block_start", index=0, content_block={"type": "text", "text": ""}
-        ),
+        anthropic_event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
         anthropic_event("ping"),
         *(anthropic_delta(text) for text in texts),
         anthropic_event("content_block_stop", index=0),

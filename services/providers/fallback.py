@@ -9,7 +9,7 @@ from services.errors import ProviderError, ProviderRejected
 from services.events import Batches, Retry
 from services.providers import Provider
 from services.providers.breaker import Breaker
-from services.providers.retry import has_text
+from services.providers.retry import has_text, within
 from services.turn import Prompt
 
 
@@ -17,17 +17,23 @@ class Fallback:
     """A provider that asks *providers* in order until one answers.
 
     Each step to the next is reported as a `Retry` without delay. Once a word was yielded there is
-    no next one, nor when the time for the whole answer is over. Each provider has a circuit
+    no next one, nor when *total_timeout*, which all of them share, is over. Each provider has a circuit
     breaker: after *failures* in a row turns pass it by, but for a probe every *cooldown* seconds.
     Durations are seconds.
     """
 
     def __init__(
-        self, providers: Sequence[Provider], *, failures: int = 5, cooldown: float = 30.0
+        self,
+        providers: Sequence[Provider],
+        *,
+        failures: int = 5,
+        cooldown: float = 30.0,
+        total_timeout: float = 600.0,
     ) -> None:
         self._choices = [
             (provider, Breaker(failures=failures, cooldown=cooldown)) for provider in providers
         ]
+        self._total_timeout = total_timeout
 
     @property
     def name(self) -> str:
@@ -36,6 +42,7 @@ class Fallback:
 
     async def stream(self, prompt: Prompt) -> Batches:
         """See `Provider.stream`. Raises the error of the provider that was asked last."""
+        prompt = within(prompt, self._total_timeout)
         failure: ProviderError | None = None
         attempt = 0
         for provider, breaker in self._choices:
