@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from services.chat import Background, Chat
 from services.chat_stream import EventHook
+from services.database import open_database
 from services.heartbeat import HeartbeatWheel
 from services.identity import Identity
 from services.providers import Provider
@@ -15,6 +16,9 @@ from services.providers.faults import FaultInjection
 from services.providers.retry import Retrying
 from services.providers.scripted import Stub
 from services.report import Accountant, Report
+from services.stream_archive import open_archive
+from services.stream_store import Archive, SharedStreams
+from services.stream_store_redis import open_shared_streams
 from services.streams import Policy, Streams
 from services.turn import Turn
 from settings import Settings, seconds
@@ -41,8 +45,36 @@ async def open_services(
     A part that is given takes the place of the one that *settings* ask for. Leaving ends what still
     runs, in the reverse order.
     """
+    async with AsyncExitStack() as stack:
+        archive, shared = await _stores(settings, stack)
+        yield _services(settings, provider, hooks, archive, shared, stack)
+
+
+async def _stores(
+    settings: Settings, stack: AsyncExitStack
+) -> tuple[Archive, SharedStreams | None]:
+    """Where streams outlive their process, and are shared with others if there are any."""
+    retention = seconds(settings.streams.stream_retention_ms)
+    url = settings.storage.database_url.get_secret_value()
+    database = await stack.enter_async_context(open_database(url))
+    archive = await stack.enter_async_context(open_archive(database, retention=retention))
+    if settings.storage.redis_url is None:
+        return archive, None
+    redis = settings.storage.redis_url.get_secret_value()
+    return archive, await stack.enter_async_context(open_shared_streams(redis, retention=retention))
+
+
+def _services(
+    settings: Settings,
+    provider: Provider | None,
+    hooks: Sequence[EventHook],
+    archive: Archive,
+    shared: SharedStreams | None,
+    stack: AsyncExitStack,
+) -> Services:
     heartbeat = HeartbeatWheel(seconds(settings.streams.openai_sse_heartbeat_ms))
     heartbeat.start()
+    stack.callback(heartbeat.stop)
     provider = provider or Retrying(FaultInjection(Stub(model=settings.openai.model)))
     streams = Streams(
         Chat(provider, _NoContext(), system_prompt=settings.chat.system_prompt).answer,
@@ -50,6 +82,8 @@ async def open_services(
         default_model=settings.openai.model,
         admit=_admit,
         hooks=hooks,
+        archive=archive,
+        shared=shared,
         policy=Policy(
             grace=seconds(settings.streams.stream_resume_grace_ms),
             retention=seconds(settings.streams.stream_retention_ms),
@@ -58,18 +92,15 @@ async def open_services(
         ),
     )
     secret = settings.auth.secret
-    try:
-        yield Services(
-            identity=Identity(
-                None if secret is None else secret.get_secret_value(),
-                settings.auth.audience,
-                settings.jwt_issuer,
-            ),
-            streams=streams,
-            heartbeat=heartbeat,
-        )
-    finally:
-        heartbeat.stop()
+    return Services(
+        identity=Identity(
+            None if secret is None else secret.get_secret_value(),
+            settings.auth.audience,
+            settings.jwt_issuer,
+        ),
+        streams=streams,
+        heartbeat=heartbeat,
+    )
 
 
 class _NoContext:

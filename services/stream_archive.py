@@ -65,6 +65,7 @@ class StreamArchive:
         self._claims: dict[str, tuple[Holder, float]] = {}
         self._claim_of: dict[str, Claim] = {}  # of streams that run here
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def opened(self, stream: ChatStream, claim: Claim | None) -> None:
         """Remember that *stream* runs."""
@@ -116,8 +117,9 @@ class StreamArchive:
                     await self._changed.wait()
             self._changed.clear()
             try:
-                await self.flush()
-                await self._sweep()
+                async with self._writing:
+                    await self._flush()
+                    await self._sweep()
             except _FAILURES as exc:
                 logger.bind(reason=type(exc).__name__, waiting=len(self._pending)).warning(
                     "Streams could not be archived"
@@ -125,8 +127,20 @@ class StreamArchive:
                 self._changed.set()
                 await asyncio.sleep(_BACK_OFF)
 
-    async def flush(self) -> None:
-        """Write everything that waits. Raises what the database raises."""
+    async def close(self, writer: asyncio.Task[None]) -> None:
+        """End *writer* between two writes, since a query's thread outlives its task; write the rest."""
+        try:
+            async with asyncio.timeout(_CLOSE), self._writing:
+                writer.cancel()
+                await self._flush()
+        except _FAILURES as exc:
+            logger.bind(reason=type(exc).__name__, lost=len(self._pending)).error(
+                "Streams could not be archived"
+            )
+        writer.cancel()
+        await asyncio.wait([writer])
+
+    async def _flush(self) -> None:
         while self._pending:
             rows: list[_Row] = []
             size = 0
@@ -186,15 +200,7 @@ async def open_archive(database: Database, *, retention: float) -> AsyncIterator
     try:
         yield archive
     finally:
-        writer.cancel()
-        await asyncio.wait([writer])
-        try:
-            async with asyncio.timeout(_CLOSE):
-                await archive.flush()
-        except _FAILURES as exc:
-            logger.bind(reason=type(exc).__name__, lost=len(archive._pending)).error(
-                "Streams could not be archived"
-            )
+        await archive.close(writer)
 
 
 def _values(row: _Row) -> dict[str, Any]:

@@ -258,7 +258,7 @@ class RedisLogs:
         return [message.decode() for message in (first[1], *more)]
 
     def _script(self, script: str, keys: list[str], *arguments: Any) -> Awaitable[Any]:
-        return cast(Awaitable[Any], self._redis.eval(script, len(keys), *keys, *arguments))
+        return self._redis.eval(script, len(keys), *keys, *arguments)
 
     async def _answer(self, call: Awaitable[Any], patience: float = TIMEOUT) -> Any:
         try:

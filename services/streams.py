@@ -204,6 +204,10 @@ class Streams:
             self._draining = asyncio.ensure_future(self._drain(patience))
         await asyncio.shield(self._draining)
 
+    async def idle(self) -> None:
+        """Return when no stream runs."""
+        await self._idle.wait()
+
     async def _create(self, turn: Turn, claim: Claim | None = None) -> Readable:
         self._refuse_if_draining()
         if self._room.full:
@@ -322,11 +326,11 @@ class Streams:
         logger.bind(streams=len(self._running)).info("Draining")
         try:
             async with asyncio.timeout(patience):
-                await self._idle.wait()
+                await self.idle()
         except TimeoutError:
             for stream in tuple(self._running):
                 stream.stop("drained")
-            await self._idle.wait()
+            await self.idle()
         # What is left only tidies a socket after its answer has ended.
         for task in tuple(self._tasks):
             task.cancel()
