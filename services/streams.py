@@ -100,6 +100,11 @@ class Streams:
         """Whether the process is about to stop."""
         return self._draining is not None
 
+    @property
+    def held_bytes(self) -> int:
+        """How much all logs hold together, in bytes."""
+        return self._room.held
+
     async def open(self, turn: Turn, claim: Claim | None = None, *, after: int = 0) -> Readable:
         """A stream for *turn*, not started; or, for a known *claim*, the stream it already has.
 
