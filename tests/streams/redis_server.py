@@ -1,4 +1,4 @@
-"""A real Redis for tests, which they may kill and start again, with or without what it held."""
+"""A real Redis for tests, which they may kill and start again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ PATIENCE = 10.0
 
 
 class RedisServer:
-    """A server at a fixed loopback port, its files in *folder*."""
+    """A server at a fixed loopback port that keeps nothing on disk; *folder* is where it runs."""
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self._folder = folder
-        self._durable = durable
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -30,13 +29,12 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it; with what it held before if it is durable."""
-        log = "yes" if self._durable else "no"
+        """Start it, empty."""
         self._process = subprocess.Popen(
             [
                 __redis_executable__, "--port", str(self.port), "--bind", "127.0.0.1",
-                "--dir", str(self._folder), "--save", "", "--appendonly", log,
-                "--appendfsync", "always", "--loglevel", "warning",
+                "--dir", str(self._folder), "--save", "", "--appendonly", "no",
+                "--loglevel", "warning",
             ],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
@@ -58,7 +56,10 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
-    def keys(self) -> list[str]:
-        """Every key there is."""
+    def await_key(self, key: str) -> None:
+        """Return when there is such a *key*."""
+        deadline = time.monotonic() + PATIENCE
         with Redis(port=self.port) as client:
-            return sorted(key.decode() for key in client.keys("*"))
+            while not client.exists(key):
+                assert time.monotonic() < deadline, f"no {key}"
+                time.sleep(0.01)
