@@ -261,11 +261,18 @@ class RedisLogs:
         return self._redis.eval(script, len(keys), *keys, *arguments)
 
     async def _answer(self, call: Awaitable[Any], patience: float = TIMEOUT) -> Any:
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(patience):
-                return await call
+                answer = await call
         except (RedisError, OSError, TimeoutError) as exc:
             raise StreamsUnavailable(f"Redis: {type(exc).__name__}", retry_after=1) from exc
+        finally:
+            # redis-py 8.1 can return from a call that was cancelled while it made its connection.
+            if task and task.cancelling() > cancelled:
+                raise asyncio.CancelledError
+        return answer
 
 
 @asynccontextmanager
