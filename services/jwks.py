@@ -194,7 +194,7 @@ def _verification_key(member: dict[str, Any]) -> jwt.PyJWK | None:
         return None
     try:
         key = jwt.PyJWK(member, algorithm)
-    except (jwt.PyJWTError, TypeError, ValueError):
+    except jwt.PyJWTError:
         return None
     if kty == "RSA" and key.key.key_size not in RSA_BITS:
         return None

@@ -9,7 +9,7 @@ from decimal import Decimal
 from time import monotonic
 from typing import Protocol
 
-from services.quotas import ROUNDING, WINDOW, Hold, Quota, Quotas, Settlement, Standing, utc_day
+from services.quotas import WINDOW, Hold, Quota, Quotas, Settlement, Standing, utc_day
 
 
 class LedgerUnavailable(Exception):
@@ -87,7 +87,7 @@ class LocalLedger:
 
     def _refused(self, account: _Account, debt: float, worst_case: Decimal) -> Quota | None:
         quotas = self._quotas
-        if debt + self._interval > WINDOW + ROUNDING:
+        if debt + self._interval > WINDOW:
             return "requests"
         if len(account.holds) >= quotas.user_streams:
             return "streams"

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.ledger import LedgerUnavailable
-from services.quotas import ROUNDING, WINDOW, Hold, Quota, Quotas, Settlement, Standing, utc_day
+from services.quotas import WINDOW, Hold, Quota, Quotas, Settlement, Standing, utc_day
 
 # A user has two keys: a hash (full_at, day, spent) and a sorted set of holds by expiry. Times are
 # Redis's own, so the clocks of the processes don't matter. Money is in billionths of a dollar.
@@ -95,7 +95,7 @@ class RedisLedger:
             refused, debt, streams, spent = await self._take(
                 keys=self._keys(hold),
                 args=[
-                    WINDOW + ROUNDING,
+                    WINDOW,
                     quotas.interval,
                     quotas.user_streams,
                     budget,

@@ -16,7 +16,7 @@ WINDOW = 60.0
 # When a running answer stands in the way, nobody knows how long it will take. Seconds.
 BUSY = 5.0
 
-# Sums of binary fractions: without it, the last of sixty requests a second apart would be refused.
+# Tokens: without it, six sevenths of a minute could be five tokens and a bit.
 ROUNDING = 1e-6
 
 _DAY = 86_400
