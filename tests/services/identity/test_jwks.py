@@ -20,7 +20,7 @@ from loguru import logger
 from services.errors import KeysUnavailable
 from services.jwks import MAX_BYTES, BadKeySet, issuer_of, open_keys, read_key_set
 
-ALWAYS: dict[str, float] = {"max_age": 0.0, "cooldown": 0.0, "retry": 0.0}
+ALWAYS: dict[str, float] = {"renew_after": 0.0, "cooldown": 0.0, "retry": 0.0}
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ async def test_forged_key_ids_do_not_hammer_the_issuer(key_server, elliptic):
 async def test_forged_key_ids_do_not_hammer_an_issuer_that_is_down(key_server, elliptic):
     key_server.publish(elliptic)
 
-    async with open_keys(key_server.url, max_age=0.0) as keys:
+    async with open_keys(key_server.url, renew_after=0.0) as keys:
         await keys.find("elliptic", "ES256")
         key_server.send(b"", status=500)
         await keys.find("elliptic", "ES256")
@@ -150,17 +150,41 @@ async def test_a_new_key_is_found_once_a_fetch_is_due(key_server, elliptic, rsa)
         assert await keys.find("rsa", "RS256") is not None
 
 
-async def test_a_withdrawn_key_is_forgotten_when_the_set_is_renewed(key_server, elliptic, rsa):
+async def test_a_set_is_renewed_in_the_background(key_server, elliptic, rsa):
+    """Nobody waits for the issuer as long as the set is not too old."""
     key_server.publish(elliptic, rsa)
 
-    async with open_keys(key_server.url, max_age=0.0) as keys:
+    async with open_keys(key_server.url, renew_after=0.0) as keys:
         await keys.find("rsa", "RS256")
         key_server.publish(elliptic)
-        # Old enough to be renewed, in the background: this caller doesn't wait for it.
         assert await keys.find("rsa", "RS256") is not None
         await keys.find("unknown", "RS256")
 
         assert await keys.find("rsa", "RS256") is None
+
+
+async def test_a_withdrawn_key_is_not_used_once_the_set_is_too_old(key_server, elliptic, rsa):
+    """Not even once, by the first token after a quiet weekend."""
+    key_server.publish(elliptic, rsa)
+
+    async with open_keys(key_server.url, renew_after=0.0, max_age=0.0) as keys:
+        await keys.find("rsa", "RS256")
+        key_server.publish(elliptic)
+
+        assert await keys.find("rsa", "RS256") is None
+        assert await keys.find("elliptic", "ES256") is not None
+
+
+async def test_a_set_that_is_too_old_is_used_while_the_key_server_is_down(key_server, elliptic):
+    key_server.publish(elliptic)
+
+    async with open_keys(key_server.url, renew_after=0.0, max_age=0.0) as keys:
+        await keys.find("elliptic", "ES256")
+        key_server.send(b"", status=500)
+        found = [await keys.find("elliptic", "ES256") for _ in range(10)]
+
+    assert all(found)
+    assert key_server.requests == 2
 
 
 async def test_an_issuer_that_withdraws_everything_is_believed(key_server, elliptic):
