@@ -20,14 +20,15 @@ from services.memory.sqlite import SqliteIndex
 from services.memory.store import Store, passages
 from services.memory.terms import QueryTerms, query_terms
 from services.migrations import migrate
+from services.outages import outages_translated
 from services.turn import Role, Turn
 
 
 class EmbeddedMemory:
     """A `Memory` in *database*, SQLite or Postgres, with the same results on both.
 
-    The schema is brought up to date on first use, so any connected `Database` will do. Errors of
-    the database pass through. Cancelled, `add` and `forget` leave nothing half done.
+    The schema is brought up to date on first use, so any connected `Database` will do. While the
+    database is away, methods raise `Unavailable`. Cancelled, they leave nothing half done.
     """
 
     def __init__(self, database: Database) -> None:
@@ -102,5 +103,6 @@ class EmbeddedMemory:
         if not self._prepared:
             await self.prepare()
         # One connection for all queries of a call: on SQLite each would open its own.
-        async with self._database.connection() as connection:
-            yield connection
+        with outages_translated():
+            async with self._database.connection() as connection:
+                yield connection
