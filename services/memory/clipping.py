@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set as AbstractSet
+from itertools import pairwise
 from typing import Final
 
 from services.memory.terms import words
@@ -29,7 +30,7 @@ def clip(text: str, question: AbstractSet[str], *, sentences: int) -> str:
     shared = [len(question & set(words(unit))) for unit in units]
     best = sorted(sorted(range(len(units)), key=lambda n: -shared[n])[:sentences])
     clipped = units[best[0]]
-    for previous, n in zip(best, best[1:], strict=False):
+    for previous, n in pairwise(best):
         clipped += (" " if n == previous + 1 else _GAP) + units[n]
     return clipped
 
