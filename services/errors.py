@@ -150,6 +150,14 @@ class Unavailable(ServiceError):
     sentence = "Stored data can't be reached right now, please try again soon."
 
 
+class KeysUnavailable(ServiceError):
+    """The keys that would verify a token can't be fetched, so the token is neither good nor bad."""
+
+    code = "AUTH_UNAVAILABLE"
+    status = 503
+    sentence = "Tokens cannot be verified right now, please try again soon."
+
+
 class Draining(ServiceError):
     """The process is about to stop; another one is ready or will be."""
 

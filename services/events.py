@@ -78,12 +78,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end, always the last event. `code`, `status` and `phase` say why when it is an error."""
+    """The end, always the last event. The other fields say why when it is an error.
+
+    `status` is the provider's HTTP status, `retry_after_ms` the wait it asked for.
+    """
 
     reason: FinishReason
     code: str | None = None
     status: int | None = None
     phase: str | None = None
+    retry_after_ms: int | None = None
 
 
 Event: TypeAlias = Recalled | Asked | Connected | Retry | TextDelta | Usage | Finish

@@ -138,8 +138,8 @@ def _parse(where: str, entry: Any) -> Price:
         raise BadPriceFile(f"{where}: {min(unknown)} is not known")
     if missing := {"input", "output"} - entry.keys():
         raise BadPriceFile(f"{where}: {min(missing)} is missing")
-    entry = {"cached_input": entry["input"], **entry}
-    return Price(**{name: _usd(f"{where}: {name}", entry[name]) for name in entry})
+    full = {"input": entry["input"], "cached_input": entry["input"], **entry}
+    return Price(**{name: _usd(f"{where}: {name}", amount) for name, amount in full.items()})
 
 
 def _usd(where: str, amount: Any) -> Decimal:

@@ -6,15 +6,24 @@ Durations are `_ms` integers here, as on the wire; code reads them as float seco
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from settings.values import (
+    Count,
+    DatabaseUrl,
+    HeaderSecret,
+    LogLevel,
+    Milliseconds,
+    OptionalFile,
+    Origin,
+    PluginName,
+    RedisUrl,
+    Url,
+)
 
 DEVELOPMENT_SECRET = "placeholder-jwt-secret-with-at-least-32-characters"  # noqa: S105 - the guide's, refused in production
-
-Milliseconds = Annotated[int, Field(gt=0, le=86_400_000)]
-Count = Annotated[int, Field(ge=1)]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+[^\s/]$")]
 
 
 class Section(BaseModel):
@@ -67,10 +76,8 @@ class Logging(Section):
     title = "Logging"
     prefix = "LOG_"
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="The least severe lines that are written."
-    )
-    file: str = Field("logs/api.log", description="JSON-lines log file, rotated; empty: no file.")
+    level: LogLevel = Field("INFO", description="The least severe lines that are written.")
+    file: OptionalFile = Field("logs/api.log", description="JSON-lines log file, rotated by size.")
     file_max_bytes: Count = Field(10_000_000, description="The log file is rotated at this size.")
     file_backups: int = Field(5, ge=0, description="Rotated log files that are kept.")
 
@@ -80,17 +87,17 @@ class Plugins(Section):
 
     title = "Middleware"
 
-    middleware: tuple[str, ...] = Field(
+    middleware: tuple[PluginName, ...] = Field(
         ("request_id", "access_log", "cors", "auth", "fault_injection"),
-        description="Active plug-ins, comma-separated; requests pass down the list, responses and events back up.",
+        description="Active plug-ins; requests pass down the list, responses and events back up.",
     )
     enable_test_scenarios: bool | None = Field(
         None,
         description="Honour `X-Test-Scenario`. Default: on in development, off (and refused) in production.",
     )
-    cors_origins: tuple[str, ...] = Field(
+    cors_origins: tuple[Origin, ...] = Field(
         ("*",),
-        description="Origins that browsers may call from, comma-separated; `*`: any, without credentials.",
+        description="Origins that browsers may call from; `*`: any, without credentials.",
     )
 
 
@@ -103,7 +110,7 @@ class Auth(Section):
     secret: SecretStr | None = Field(
         SecretStr(DEVELOPMENT_SECRET),
         min_length=32,
-        description="HS256 secret, 32 characters or more. The default works in development only.",
+        description="HS256 secret. The default is for development; production refuses it.",
     )
     audience: str = Field(
         "authenticated", min_length=1, description="The token's `aud` must be or contain this."
@@ -129,12 +136,12 @@ class Storage(Section):
 
     title = "Storage"
 
-    database_url: SecretStr = Field(
+    database_url: DatabaseUrl = Field(
         SecretStr("sqlite:///data/chat.db"),
-        description="`sqlite:///path` or `postgres://…`; conversations, memory and telemetry.",
+        description="Where conversations, memory and telemetry are kept.",
     )
-    redis_url: SecretStr | None = Field(
-        None, description="`redis://…`; shares streams and limits between processes."
+    redis_url: RedisUrl | None = Field(
+        None, description="Shares streams and limits between processes."
     )
 
 
@@ -145,7 +152,7 @@ class Chat(Section):
 
     providers: tuple[Literal["openai", "anthropic", "stub"], ...] = Field(
         (),
-        description="Providers in fallback order, comma-separated. Default: those that have a key, else the stub.",
+        description="Providers in fallback order. Default: those that have a key, else the stub.",
     )
     system_prompt: str = Field(
         "You are a helpful assistant.", description="Instructions that open every prompt."
@@ -181,7 +188,7 @@ class Streams(Section):
 class Provider(Section):
     """What both real providers have in common."""
 
-    api_key: SecretStr | None = Field(
+    api_key: HeaderSecret | None = Field(
         None, description="API key; the provider is used when it is set."
     )
     connect_timeout_ms: Milliseconds = Field(5_000, description="Deadline for a connection.")
@@ -248,7 +255,9 @@ class Zep(Section):
     title = "Zep"
     prefix = "ZEP_"
 
-    api_key: SecretStr | None = Field(None, description="Zep API key; Zep is used when it is set.")
+    api_key: HeaderSecret | None = Field(
+        None, description="Zep API key; Zep is used when it is set."
+    )
     base_url: Url = Field("https://api.getzep.com/api/v4", description="Where Zep's API v4 is.")
 
 
@@ -262,7 +271,10 @@ class Limits(Section):
     user_streams: Count = Field(10, description="Streams a user may have open.")
     process_streams: Count = Field(10_000, description="Streams a process may have open.")
     daily_budget_usd: float | None = Field(
-        None, gt=0, description="What one user's answers may cost in a UTC day."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="What one user's answers may cost in a UTC day.",
     )
 
 
@@ -272,6 +284,6 @@ class Metrics(Section):
     title = "Metrics"
     prefix = "METRICS_"
 
-    token: SecretStr | None = Field(
+    token: HeaderSecret | None = Field(
         None, description="Bearer token for `/metrics`; without it the route is off in production."
     )

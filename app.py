@@ -1,0 +1,120 @@
+"""The service as one Sanic app; `python app.py` serves it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+from sanic import Blueprint, Sanic
+from sanic.config import Config
+from sanic_ext import Extend
+from sanic_ext.extensions.openapi.extension import OpenAPIExtension
+
+import middleware
+import server
+from blueprints import connections
+from blueprints.auth import auth
+from blueprints.body import MAX_BODY
+from blueprints.chat import chat
+from blueprints.context import ChatApp
+from blueprints.problems import ProblemHandler
+from services.bootstrap import open_services
+from settings import BadSetting, Settings, load_settings, seconds
+from settings.development import curl_line
+from settings.logging import configure_logging
+
+ROOT = Path(__file__).parent
+
+
+def create_app(settings: Settings, **parts: Any) -> ChatApp:
+    """The service, not yet running. Raises `BadSetting`.
+
+    *parts* take the place of services that *settings* would make; see `open_services`.
+    """
+    plugins = middleware.load(settings.plugins.middleware, settings.middleware_options)
+    app: ChatApp = Sanic(
+        "ai-chat-api",
+        config=_config(settings),
+        error_handler=ProblemHandler(),
+        configure_logging=False,
+    )
+    app.ctx.settings = settings
+    app.blueprint(Blueprint.group(chat, auth, url_prefix="/api/v1"))
+    _serve_docs(app)
+    connections.install(app)
+    middleware.install(app, plugins)
+    stack = AsyncExitStack()
+
+    @app.before_server_start
+    async def _open(app: ChatApp) -> None:
+        hooks = middleware.event_hooks(plugins)
+        app.ctx.services = await stack.enter_async_context(
+            open_services(settings, hooks=hooks, **parts)
+        )
+
+    @app.before_server_stop
+    async def _drain(app: ChatApp) -> None:
+        # Here, because later Sanic closes the services before it cancels the handlers that use them.
+        await app.ctx.services.streams.drain(seconds(settings.server.drain_timeout_ms))
+
+    @app.after_server_stop
+    async def _close(app: ChatApp) -> None:
+        await stack.aclose()
+
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `BadSetting`."""
+    app = create_app(settings)
+    with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
+        for name, meant in settings.near_misses.items():
+            logger.bind(variable=name, meant=meant).warning("Unknown setting")
+        server.run(
+            app, settings.server.host, settings.server.port, on_ready=partial(_say_ready, settings)
+        )
+
+
+def _say_ready(settings: Settings, port: int) -> None:
+    logger.bind(host=settings.server.host, port=port).info("Ready")
+    if not settings.production and settings.auth.secret is not None:
+        print(f"\nTry it:\n\n{curl_line(settings, port=port)}\n", flush=True)
+
+
+def _config(settings: Settings) -> Config:
+    config = Config(env_prefix=None)  # every setting is ours
+    config.update(
+        {
+            "KEEP_ALIVE_TIMEOUT": seconds(settings.server.keep_alive_timeout_ms),
+            "REQUEST_TIMEOUT": seconds(settings.server.request_timeout_ms),
+            # Counts from the last write, so that heartbeats keep a stream alive.
+            "RESPONSE_TIMEOUT": seconds(settings.server.write_timeout_ms),
+            "REQUEST_MAX_SIZE": MAX_BODY,
+            "ACCESS_LOG": False,
+            "MOTD": False,
+            "OAS_CUSTOM_FILE": ROOT / "docs" / "openapi.json",
+            "OAS_UI_SWAGGER": False,  # its redirect page fetches from the network in the event loop
+            "OAS_UI_REDOC_HTML_TITLE": "AI Chat API",
+        }
+    )
+    return config
+
+
+def _serve_docs(app: ChatApp) -> None:
+    """`/docs` and `/docs/openapi.json` by sanic-ext, of which nothing else is wanted."""
+    Extend(app, built_in_extensions=False, extensions=[OpenAPIExtension])
+    for route in app.router.routes:
+        if route.name.startswith(f"{app.name}.openapi."):
+            route.ctx.public = True
+
+
+if __name__ == "__main__":
+    try:
+        serve(load_settings(os.environ, ROOT / ".env"))
+    except BadSetting as exc:
+        sys.exit(str(exc))

@@ -1,0 +1,135 @@
+"""The response-streaming callback: one connection follows one stream log, frame by frame."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+from loguru import logger
+from sanic.response import BaseHTTPResponse
+
+from blueprints.context import (
+    ChatRequest,
+    protocol_of,
+    request_id_of,
+    services_of,
+    settings_of,
+    transport_of,
+)
+from services import sse
+from services.chat_stream import ChatStream
+from settings import seconds
+
+HEADERS = {
+    "cache-control": "no-cache, no-store, must-revalidate, no-transform",
+    "x-accel-buffering": "no",
+    "proxy-buffering": "off",
+}
+CONTENT_TYPE = "text/event-stream"
+SLICE = 65_536  # bytes written at once while a reader catches up
+
+
+async def follow(
+    request: ChatRequest, stream: ChatStream, *, after: int = 0, prelude: bytes = sse.CONNECTED
+) -> None:
+    """Answer *request* with *stream* from the frame that follows number *after*, to its end.
+
+    Head and *prelude* leave in one write, and only then does the stream begin to work. A client
+    that leaves cancels this, which detaches it.
+    """
+    services = services_of(request)
+    headers = dict(HEADERS)
+    if stream.turn.resumable:
+        headers["x-stream-id"] = stream.id
+    connection = _Connection(request, stream, after)
+    with stream.attach(connection):
+        response = await request.respond(headers=headers, content_type=CONTENT_TYPE)
+        assert response is not None  # noqa: S101 - only a websocket has none
+        await response.send(prelude)
+        services.streams.start(stream)
+        services.heartbeat.join(connection)
+        try:
+            await connection.relay(response)
+        except Exception:
+            # The last chunk would make a broken answer look complete: cut instead.
+            logger.opt(exception=True).bind(request_id=request_id_of(request)).error(
+                "SSE stream error"
+            )
+            transport_of(request).abort()
+            raise
+        finally:
+            services.heartbeat.leave(connection)
+
+
+class _Connection:
+    """The one writer of a connection.
+
+    `wake` writes straight to the socket while it takes bytes. A full buffer and the last frames are
+    left to `relay`, which can wait. Both use Sanic's protocol below its response object, for one
+    write per read of the provider; `tests/http/test_sanic_internals.py` holds what that relies on.
+    """
+
+    __slots__ = ("_attention", "_limit", "_log", "_open", "_position", "_protocol", "_transport")
+
+    def __init__(self, request: ChatRequest, stream: ChatStream, after: int) -> None:
+        self._log = stream.log
+        self._position = after
+        self._protocol = protocol_of(request)
+        self._transport = transport_of(request)
+        self._attention = asyncio.Event()
+        self._open = False
+        # Bytes that came in with the request may have paused reading, and then no FIN is seen.
+        self._transport.resume_reading()
+        _limit_silence(self._transport, seconds(settings_of(request).server.write_timeout_ms))
+
+    def wake(self) -> None:
+        """Write what is new, or call `relay` to do it."""
+        if self._open and not self._flush():
+            self._attention.set()
+
+    def beat(self, frame: bytes) -> None:
+        """Write a heartbeat, unless older bytes still wait for the socket."""
+        if self._protocol._can_write.is_set() and not self._transport.is_closing():
+            self._write(frame)
+
+    async def relay(self, response: BaseHTTPResponse) -> None:
+        """Follow the log to its end, which leaves in one write with the end of the body."""
+        while True:
+            self._open = True
+            if not self._flush():
+                # Not now: the buffer is full, or these are the last frames.
+                self._open = False
+                await self._protocol._can_write.wait()
+                data, self._position = self._log.read(self._position, limit=SLICE)
+                last = self._log.ended and self._position == len(self._log)
+                await response.send(data, last)
+                if last:
+                    return
+            else:
+                await self._attention.wait()
+                self._attention.clear()
+
+    def _flush(self) -> bool:
+        """Write all that is new; False if the rest is `relay`'s."""
+        log = self._log
+        while self._position < len(log):
+            if log.ended or not self._protocol._can_write.is_set():
+                return False
+            data, self._position = log.read(self._position, limit=SLICE)
+            if self._transport.is_closing():
+                return True  # the cancellation is on its way
+            self._write(data)
+        return True
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        # Sanic's RESPONSE_TIMEOUT counts from here: it is the limit for a reader that takes nothing.
+        self._protocol._time = time.monotonic()
+
+
+def _limit_silence(transport: asyncio.Transport, limit: float) -> None:
+    """Let the kernel cut a peer that has not acknowledged anything for *limit* seconds (RFC 5482)."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limit * 1000))

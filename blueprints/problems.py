@@ -1,0 +1,99 @@
+"""Problems: every way a request can fail becomes the one JSON shape."""
+
+from __future__ import annotations
+
+import json
+from asyncio import CancelledError
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+from loguru import logger
+from sanic import HTTPResponse
+from sanic.exceptions import MethodNotAllowed, SanicException
+from sanic.handlers import ErrorHandler
+
+from blueprints.context import ChatRequest, request_id_of
+from services.errors import (
+    BadRequest,
+    NotFound,
+    PayloadTooLarge,
+    RequestTimedOut,
+    ServiceError,
+)
+
+
+class HttpRefused(ServiceError):
+    """HTTP itself refuses the request; the fields come from its status."""
+
+    def __init__(self, status: int, headers: dict[str, str]) -> None:
+        self.code = HTTPStatus(status).name  # type: ignore[misc] # one class for all statuses
+        self.status = status  # type: ignore[misc]
+        super().__init__(f"{HTTPStatus(status).phrase}.", headers=headers)
+
+
+KNOWN: dict[int, type[ServiceError]] = {
+    400: BadRequest,
+    404: NotFound,
+    408: RequestTimedOut,
+    413: PayloadTooLarge,
+    500: ServiceError,
+}
+
+
+class ProblemHandler(ErrorHandler):
+    """Answers every exception, also those raised before there is a route or a request."""
+
+    def default(self, request: ChatRequest, exception: BaseException) -> HTTPResponse:
+        """*exception* as a JSON response; what is unforeseen is logged with its traceback."""
+        error = _translate(request, exception)
+        if error.status >= 500 and error.code == ServiceError.code:
+            logger.opt(exception=exception).bind(request_id=request_id_of(request)).error(
+                "Unhandled exception"
+            )
+        return problem(error, request_id_of(request))
+
+
+def problem(error: ServiceError, request_id: str) -> HTTPResponse:
+    """*error* as the one JSON shape."""
+    body: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "request_id": request_id,
+    }
+    if error.details:
+        body["details"] = [
+            {"field": detail.field, "message": detail.message} for detail in error.details
+        ]
+    return HTTPResponse(
+        json.dumps({"error": body}),
+        status=error.status,
+        headers=error.headers,
+        content_type="application/json",
+    )
+
+
+def _translate(request: ChatRequest, exception: BaseException) -> ServiceError:
+    match exception:
+        case ServiceError():
+            return exception
+        case MethodNotAllowed():
+            return HttpRefused(405, {"allow": ", ".join(_allowed(request))})
+        case SanicException():
+            status = exception.status_code
+            return KNOWN[status]() if status in KNOWN else HttpRefused(status, {})
+        case CancelledError():
+            # The server gave up waiting for its own handler: RESPONSE_TIMEOUT before a byte.
+            return HttpRefused(503, {"retry-after": "1"})
+        case _:
+            return ServiceError()
+
+
+def _allowed(request: ChatRequest) -> list[str]:
+    """The methods of the path; Sanic knows them only for paths without parameters."""
+    allowed = []
+    for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"):
+        with suppress(SanicException):
+            request.app.router.get(request.path, method, request.headers.get("host"))
+            allowed.append(method)
+    return allowed

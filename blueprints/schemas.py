@@ -1,0 +1,77 @@
+"""What requests must look like, and what is said when they do not."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from services.errors import Detail, InvalidJson, ValidationFailed
+
+SESSION_ID = r"^session-[0-9]{8}-[0-9]{6}-[a-z0-9]{4}$"
+
+
+def _sayable(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be only white space")
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
+    return text
+
+
+class ChatBody(BaseModel):
+    """The body of `POST /chat`."""
+
+    # Strict: "true" is no boolean and 1 is no text. Unknown fields are ignored.
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    message: Annotated[str, AfterValidator(_sayable)] = Field(
+        min_length=1, max_length=4000, description="What the user says."
+    )
+    useMemory: bool = Field(  # noqa: N815 - the wire's name
+        default=False, description="Search the user's earlier conversations for what bears on it."
+    )
+    sessionId: Annotated[str, Field(pattern=SESSION_ID)] = Field(  # noqa: N815 - the wire's name
+        default="", description="The conversation; its recent turns become part of the prompt."
+    )
+    resumable: bool = Field(
+        default=False, description="Number the events, and let the stream be read again."
+    )
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def parse(schema: type[Body], body: bytes) -> Body:
+    """*body* as a *schema*. Raises `InvalidJson`, or `ValidationFailed` naming every wrong field."""
+    try:
+        # As text, since json would guess UTF-16 from bytes.
+        data = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidJson from exc
+    try:
+        return schema.model_validate(data)
+    except ValidationError as exc:
+        raise ValidationFailed(details=[_detail(error) for error in exc.errors()]) from exc
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _detail(error: Any) -> Detail:
+    field = ".".join(str(part) for part in error["loc"]) or "body"
+    # pydantic's text, without the value that was sent.
+    match error["type"]:
+        case "value_error":
+            message = str(error["ctx"]["error"])
+        case "model_type" | "model_attributes_type":
+            message = "must be a JSON object"
+        case "string_unicode":
+            message = "must not contain lone surrogates"
+        case "string_pattern_mismatch":
+            message = "must look like session-YYYYMMDD-HHMMSS-xxxx"
+        case _:
+            message = error["msg"]
+    return Detail(field, message)

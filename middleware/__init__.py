@@ -1,0 +1,6 @@
+"""Middleware plug-ins: cross-cutting concerns in one ordered list, ours and anyone's alike."""
+
+from middleware.install import event_hooks, install
+from middleware.load import load
+
+__all__ = ["event_hooks", "install", "load"]

@@ -1,0 +1,78 @@
+"""Log requests: a chat when it is received, everything else when it is answered."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from time import perf_counter
+
+from loguru import logger as log
+from pydantic import BaseModel, ConfigDict, Field
+from sanic.response import BaseHTTPResponse
+
+from middleware.base import Middleware, Request
+
+_CHAT = ("POST", "/api/v1/chat")
+_PROBE = ("GET", "/api/v1/auth/ping")
+_LONGEST_PATH = 256
+
+
+class AccessLog(Middleware):
+    """One line per request, without query strings, headers or bodies.
+
+    A stream has its line from the one who ends it: here only its headers are seen to leave.
+    """
+
+    class Options(BaseModel):
+        """Whom to believe."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+        trust_proxy: bool = Field(
+            False,
+            description="Take the client's address from `X-Real-IP`, else the last of `X-Forwarded-For`.",
+        )
+
+    def __init__(self, options: Options) -> None:
+        self._trust_proxy = options.trust_proxy
+
+    async def on_request(self, request: Request) -> None:
+        """Note the time, and that a chat begins."""
+        request.ctx.received_at = perf_counter()
+        if (request.method, request.path) == _CHAT:
+            log.info("Chat request received", **self._facts(request))
+
+    async def on_response(self, request: Request, response: BaseHTTPResponse) -> None:
+        """Log what was answered, and after how many milliseconds."""
+        if (response.content_type or "").startswith("text/event-stream"):
+            return
+        facts = self._facts(request)
+        if (received_at := getattr(request.ctx, "received_at", None)) is not None:
+            facts["ms"] = round((perf_counter() - received_at) * 1000, 1)
+        if request.conn_info is not None and request.conn_info.lost:
+            # Sanic makes up a 500 that nobody gets.
+            log.info("Client left before the answer", **facts)
+            return
+        level = "DEBUG" if (request.method, request.path) == _PROBE else "INFO"
+        log.log(level, "Request finished", status=response.status, **facts)
+
+    def _facts(self, request: Request) -> dict[str, str | float | None]:
+        principal = getattr(request.ctx, "principal", None)
+        return {
+            "request_id": getattr(request.ctx, "request_id", None),
+            "method": request.method,
+            "path": request.path[:_LONGEST_PATH],
+            "client": (self._trust_proxy and _forwarded(request)) or request.ip or None,
+            "user_id": principal and principal.user_id,
+        }
+
+
+def _forwarded(request: Request) -> str | None:
+    """The client's address as the nearest proxy saw it."""
+    chain = ",".join(request.headers.getall("x-forwarded-for", []))
+    # Whoever is further away wrote the earlier ones, which may be lies.
+    for given in (request.headers.get("x-real-ip", ""), chain.rpartition(",")[2]):
+        try:
+            return str(ip_address(given.strip()))
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,242 @@
+"""One running answer: its task turns events into frames, and its log always ends with one `done`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Literal, TypeAlias
+
+from loguru import logger
+
+from services import sse
+from services.errors import ProviderError
+from services.events import Batch, Batches, Event, Finish, TextDelta, Usage
+from services.report import Report
+from services.stream_log import Reader, StreamLog
+from services.turn import Turn
+
+Answer: TypeAlias = Callable[[Turn], Batches]
+EventHook: TypeAlias = Callable[[Turn, Event], Iterable[Event]]
+Stop: TypeAlias = Literal["disconnected", "stopped", "drained"]
+
+
+class AnswerTooLong(Exception):
+    """The answer has more bytes than a stream may hold."""
+
+
+class ChatStream:
+    """The answer to one turn, produced by its own task, read by any number of connections.
+
+    However it ends, by itself, by a failure, by `stop`, by the loss of its last reader, its log
+    ends with exactly one `done`, and `on_end` is called once, after that.
+
+    *grace* is how long, in seconds, it runs on without a reader; *max_bytes* bounds its log.
+    """
+
+    def __init__(
+        self,
+        stream_id: str,
+        report: Report,
+        *,
+        default_model: str,
+        hooks: Sequence[EventHook],
+        grace: float,
+        max_bytes: int,
+        on_end: Callable[[ChatStream], None],
+    ) -> None:
+        self.id = stream_id
+        self.turn = report.turn
+        self.report = report
+        self.log = StreamLog()
+        self.said: list[str] = []
+        self._default_model = default_model
+        self._hooks = tuple(hooks)
+        self._grace = grace
+        self._max_bytes = max_bytes
+        self._on_end = on_end
+        self._task: asyncio.Task[None] | None = None
+        self._stop: Stop | None = None
+        self._grace_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def text(self) -> str:
+        """What the user was told so far."""
+        return "".join(self.said)
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The task that answers; it may outlive the log by the time it takes to tidy its socket."""
+        return self._task
+
+    def start(self, answer: Answer) -> None:
+        """Begin to answer, once; later calls and calls after the end do nothing."""
+        if self._task is None and not self.log.ended:
+            self._task = asyncio.create_task(self._produce(answer), name=f"stream {self.id}")
+            self._task.add_done_callback(self._task_done)
+
+    def stop(self, why: Stop) -> None:
+        """End the answer where it is; idempotent, and nothing after the end."""
+        if self.log.ended or self._stop is not None:
+            return
+        self._stop = why
+        if self._task is None:
+            self._end_stopped()
+        else:
+            self._task.cancel()
+
+    @contextmanager
+    def attach(self, reader: Reader) -> Iterator[None]:
+        """Wake *reader* while the block runs; when the last one leaves, the grace period begins."""
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
+            self._grace_timer = None
+        self.log.attach(reader)
+        try:
+            yield
+        finally:
+            self.log.detach(reader)
+            if self.log.readers == 0 and not self.log.ended:
+                self._abandoned()
+
+    def _abandoned(self) -> None:
+        self.report.disconnected = True
+        if self._grace <= 0:
+            self.stop("disconnected")
+        else:
+            loop = asyncio.get_running_loop()
+            self._grace_timer = loop.call_later(self._grace, self.stop, "disconnected")
+
+    async def _produce(self, answer: Answer) -> None:
+        try:
+            async with aclosing(answer(self.turn)) as batches:
+                # Read to exhaustion, past the end: the provider tidies its socket there.
+                async for batch in batches:
+                    if not self.log.ended:
+                        self._take(batch)
+        except asyncio.CancelledError:
+            if not self.log.ended:
+                self._end_stopped()
+            raise
+        except Exception as exc:
+            if not self.log.ended:
+                self._end_failed(exc)
+            else:
+                logger.opt(exception=True).bind(request_id=self.turn.request_id).warning(
+                    "Provider failed after the end of its answer"
+                )
+        else:
+            if not self.log.ended:
+                self._end_failed(RuntimeError("the answer ended without a Finish"))
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step never enters its `try`.
+        if not self.log.ended:
+            self._end_stopped()
+
+    def _take(self, batch: Batch) -> None:
+        shown: list[Event] = []
+        for event in batch:
+            self.report.observe(event)
+            if type(event) is TextDelta:
+                self._through_hooks(event, shown)
+            elif type(event) is Finish:
+                self._end(event, shown)
+                return
+            elif type(event) is not Usage:  # the report keeps it; it is priced and sent at the end
+                self._through_hooks(event, shown)
+        self._say(shown)
+        if frames := self._encode(shown):
+            self.log.append(frames)
+            if self.log.size > self._max_bytes:
+                raise AnswerTooLong
+
+    def _through_hooks(self, event: Event, shown: list[Event]) -> None:
+        if not self._hooks:
+            shown.append(event)
+            return
+        events = [event]
+        for hook in self._hooks:
+            events = [out for each in events for out in hook(self.turn, each)]
+        shown.extend(events)
+
+    def _say(self, events: Iterable[Event]) -> None:
+        self.said.extend(event.text for event in events if type(event) is TextDelta)
+
+    def _encode(self, events: Iterable[Event]) -> list[bytes]:
+        if not self.turn.resumable:
+            return [frame for event in events if (frame := sse.encode(event))]
+        frames: list[bytes] = []
+        first = len(self.log) + 1
+        for event in events:
+            if frame := sse.encode(event, first + len(frames)):
+                frames.append(frame)
+        return frames
+
+    def _end_stopped(self) -> None:
+        match self._stop:
+            case "disconnected" | "stopped":
+                self._close(Finish("aborted"))
+            case "drained" | None:  # None: the process itself is ending
+                self._close(
+                    Finish("error", code=ProviderError.code, phase="drain"),
+                    sentence=ProviderError.sentence,
+                )
+
+    def _end_failed(self, exc: Exception) -> None:
+        log = logger.bind(request_id=self.turn.request_id)
+        if isinstance(exc, ProviderError):
+            wait = exc.retry_after
+            finish = Finish(
+                "error",
+                code=exc.code,
+                status=exc.status,
+                phase=exc.phase,
+                retry_after_ms=None if wait is None else round(wait * 1000),
+            )
+            log.bind(code=exc.code, phase=exc.phase, status=exc.status, reason=str(exc)).warning(
+                "SSE stream error"
+            )
+            self._close(finish, sentence=exc.sentence)
+        else:
+            log.opt(exception=exc).error("SSE stream error")
+            finish = Finish("error", code=ProviderError.code, phase="stream")
+            self._close(finish, sentence=ProviderError.sentence)
+
+    def _close(self, finish: Finish, *, sentence: str | None = None) -> None:
+        self.report.observe(finish)
+        self._end(finish, [], sentence=sentence)
+
+    def _end(self, finish: Finish, shown: list[Event], *, sentence: str | None = None) -> None:
+        """Append what is left, then *sentence*, the usage and *finish*, and tell the owner."""
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
+        usage = self.report.settle(self._default_model)
+        # A failure before the first word is the sentence and `done`, nothing between.
+        tail: list[Event] = [finish]
+        if finish.reason != "error" or self.report.has_text:
+            tail.insert(0, usage)
+        try:
+            for event in tuple(tail):
+                tail.pop(0)
+                self._through_hooks(event, tail)
+        except Exception:
+            logger.opt(exception=True).bind(request_id=self.turn.request_id).error(
+                "SSE stream error"
+            )
+            finish = Finish("error", code=ProviderError.code, phase="stream")
+            sentence = ProviderError.sentence
+            self.report.observe(finish)
+            tail = [usage, finish]
+        # Hooks may hold words back and release them here; the wire's order stays.
+        shown += [event for event in tail if isinstance(event, TextDelta)]
+        self._say(shown)
+        if sentence is not None:
+            # A failure after the first words sets itself apart by a blank line.
+            shown.append(TextDelta(f"\n\n{sentence}" if self.said else sentence))
+        shown += [event for event in tail if isinstance(event, Usage)][:1]
+        shown.append(next((event for event in tail if isinstance(event, Finish)), finish))
+        frames = self._encode(shown)
+        self.report.events = len(self.log) + len(frames)
+        self.log.append(frames, last=True)
+        self._on_end(self)

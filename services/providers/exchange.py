@@ -1,0 +1,139 @@
+"""One response being read, with a deadline on every silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from services.errors import Phase, ProviderUnavailable
+from services.providers.failures import timed_out
+
+_DRAIN = 2.0
+_ERROR_BODY = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds a provider may stay silent: before its first token, and between two of them."""
+
+    first_token: float
+    idle: float
+
+
+class Exchange:
+    """A request that was answered: its status, its headers, and its body to come.
+
+    `connect` is the seconds it took to get a socket, 0.0 if one was reused; `reusable` tells whether
+    the socket can go back to a pool.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        response: aiohttp.ClientResponse,
+        *,
+        patience: Patience,
+        asked_at: float,
+        deadline: float,
+        connect: float,
+        reusable: bool,
+        on_release: Callable[[Exchange], None],
+    ) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.connect = connect
+        self._provider = provider
+        self._response = response
+        self._content = response.content
+        self.reusable = reusable
+        self._on_release = on_release
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._idle = patience.idle
+        self._phase: Phase = "first_token"
+        self._limit = patience.first_token
+        self._since = asked_at
+        self._deadline = deadline
+        self._reading = False
+        self._timer = self._loop.call_at(min(asked_at + self._limit, deadline), self._check)
+
+    async def read(self) -> bytes:
+        """What has arrived, or arrives next; empty at the end.
+
+        Raises `ProviderTimeout` (phase `first_token`, `idle` or `total`) and `ProviderUnavailable`.
+        """
+        self._reading = True
+        try:
+            return await self._content.readany()
+        except TimeoutError as exc:
+            raise timed_out(self._provider, self._phase) from exc
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:
+            raise ProviderUnavailable(
+                self._provider, f"connection broke: {type(exc).__name__}", phase="stream"
+            ) from exc
+        finally:
+            self._reading = False
+
+    async def error_body(self) -> bytes:
+        """The start of an error's body, as much as comes in good time."""
+        body = b""
+        try:
+            async with asyncio.timeout(_DRAIN):
+                while len(body) < _ERROR_BODY and (data := await self._content.readany()):
+                    body += data
+        except (aiohttp.ClientError, HttpProcessingError, OSError):
+            pass  # the status alone has to do; a TimeoutError is an OSError, too
+        return body
+
+    def progress(self) -> None:
+        """Note that content came: the deadline for the next one starts now."""
+        self._since = self._loop.time()
+        if self._phase == "first_token":
+            self._phase = "idle"
+            self._limit = self._idle
+            self._timer.cancel()
+            self._check()
+
+    def close(self, *, complete: bool = False) -> None:
+        """Let go of the socket: closed at once, or kept for reuse if the answer is *complete*.
+
+        A complete answer's socket waits in the background for the end of the body, 2 s at most:
+        only then can it carry another request. The second call does nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._timer.cancel()
+        if complete and self.reusable and self._content.exception() is None:
+            # aiohttp returns the socket to its pool when the end arrives, whether it is read or not.
+            self._timer = self._loop.call_later(_DRAIN, self.release)
+            self._content.on_eof(self.release)
+        else:
+            self.release()
+
+    def release(self) -> None:
+        """Close the socket unless the end of the body has come."""
+        self._closed = True
+        self._timer.cancel()
+        self._response.close()
+        self._on_release(self)
+
+    def _check(self) -> None:
+        """Fail the pending read if the silence lasted too long, or look again when it may have.
+
+        One timer for a whole answer: re-arming it for every token would cost more than decoding one.
+        """
+        now = self._loop.time()
+        # While the consumer has the floor, the silence is not the provider's.
+        due = (self._since if self._reading else now) + self._limit
+        if now >= self._deadline:
+            self._phase = "total"
+            self._content.set_exception(TimeoutError())
+        elif now >= due:
+            self._content.set_exception(TimeoutError())
+        else:
+            self._timer = self._loop.call_at(min(due, self._deadline), self._check)

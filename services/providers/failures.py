@@ -1,0 +1,133 @@
+"""What a provider's failure means: which class of error, and when to come back."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import msgspec
+
+from services.errors import (
+    Phase,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+
+# A provider's own words may quote the prompt or the key, so only identifiers are repeated.
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+_RETRYABLE = frozenset({408, 409, 429})
+
+
+def http_failure(
+    provider: str, status: int, headers: Mapping[str, str], body: bytes
+) -> ProviderError:
+    """The error that an answer other than 200 stands for.
+
+    *headers* must find names in any case. The policy is the OpenAI SDK's: 408, 409, 429 and 5xx
+    may be retried, a used-up quota may not, and `x-should-retry` has the last word.
+    """
+    failure = _classified(
+        provider, status, _identifiers(_json(body)), phase="headers", said="answered HTTP"
+    )
+    failure.retry_after = retry_after(headers)
+    match headers.get("x-should-retry"):
+        case "true":
+            failure.retryable = True
+        case "false":
+            failure.retryable = False
+    return failure
+
+
+def stream_failure(provider: str, error: object) -> ProviderError:
+    """The error that an error object inside a stream stands for."""
+    identifiers = _identifiers(error)
+    return _classified(
+        provider, _implied_status(identifiers), identifiers, phase="stream", said="sent an error"
+    )
+
+
+def timed_out(provider: str, phase: Phase) -> ProviderTimeout:
+    """The error for a deadline that passed; there is no time for a retry after the total one."""
+    return ProviderTimeout(
+        provider, f"timed out ({phase})", phase=phase, retryable=phase != "total"
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by `retry-after-ms` or `retry-after` (a number or a date); None if neither says."""
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        value = headers.get(name, "")
+        try:
+            delay = float(value) / unit
+        except ValueError:
+            delay = _until(value)
+        # float() also reads "nan" and "inf", and sleeping for those never ends.
+        if math.isfinite(delay) and delay >= 0:
+            return delay
+    return None
+
+
+def _until(date: str) -> float:
+    try:
+        moment = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return math.nan
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _classified(
+    provider: str, status: int, identifiers: tuple[str, ...], *, phase: Phase, said: str
+) -> ProviderError:
+    message = " ".join((said, str(status), *identifiers))
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ProviderRateLimited(
+            provider,
+            message,
+            phase=phase,
+            status=status,
+            retryable="insufficient_quota" not in identifiers,
+        )
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRYABLE:
+        return ProviderUnavailable(provider, message, phase=phase, status=status)
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        message += ": check the API key"
+    return ProviderRejected(provider, message, phase=phase, status=status, retryable=False)
+
+
+def _json(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _identifiers(error: object) -> tuple[str, ...]:
+    """The `type` and `code` of an error object, bare or inside `error`."""
+    if isinstance(error, dict) and isinstance(error.get("error"), dict):
+        error = error["error"]
+    if not isinstance(error, dict):
+        return ()
+    found = (str(error.get(key) or "") for key in ("type", "code"))
+    return tuple(dict.fromkeys(name for name in found if _IDENTIFIER.match(name)))
+
+
+def _implied_status(identifiers: tuple[str, ...]) -> int:
+    """The HTTP status that an error in a stream would have had, had it come before the headers."""
+    for name in identifiers:
+        if re.fullmatch("[45][0-9][0-9]", name):
+            return int(name)  # OpenRouter's codes are HTTP statuses
+        if name == "insufficient_quota" or name.startswith("rate_limit"):
+            return 429
+        if name == "overloaded_error":
+            return 529
+    # "An error object as the first chunk" is retried, so the unknown counts as the server's fault.
+    return 500

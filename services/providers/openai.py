@@ -1,0 +1,172 @@
+"""OpenAI chat completions, and whatever speaks the same dialect."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from services.errors import ProviderProtocolError
+from services.events import Batches, Event, Finish, FinishReason, Usage
+from services.providers.dialect import append_text, converse
+from services.providers.event_decoder import EventDecoder, EventTooLong
+from services.providers.failures import stream_failure
+from services.providers.transport import Transport
+from services.turn import Prompt
+
+
+class OpenAI:
+    """Chat completions at *base_url* (up to `/v1`)."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        api_key: str,
+        model: str,
+        base_url: str = "https://api.openai.com/v1",
+        max_output_tokens: int = 1024,
+        temperature: float | None = None,
+    ) -> None:
+        self._transport = transport
+        self._url = f"{base_url}/chat/completions"
+        self._headers = {"authorization": f"Bearer {api_key}", "content-type": "application/json"}
+        self._model = model
+        self._parameters: dict[str, object] = {
+            "model": model,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if (urlsplit(base_url).hostname or "").endswith(".openai.com"):
+            # Newer than the dialect that others speak: a better name, and no padding in the chunks.
+            self._parameters["max_completion_tokens"] = max_output_tokens
+            self._parameters["stream_options"] = {
+                "include_usage": True,
+                "include_obfuscation": False,
+            }
+        else:
+            self._parameters["max_tokens"] = max_output_tokens
+        if temperature is not None:
+            self._parameters["temperature"] = temperature
+
+    @property
+    def name(self) -> str:
+        """The transport's name."""
+        return self._transport.provider
+
+    def stream(self, prompt: Prompt) -> Batches:
+        """One request; see `Provider.stream`."""
+        messages = [{"role": said.role, "content": said.content} for said in prompt.messages]
+        if prompt.system:
+            messages.insert(0, {"role": "system", "content": prompt.system})
+        return converse(
+            self._transport,
+            self._url,
+            headers=self._headers,
+            body=msgspec.json.encode({**self._parameters, "messages": messages}),
+            deadline=prompt.deadline,
+            model=self._model,
+            answer=OpenAIAnswer(self.name, self._model),
+        )
+
+
+class OpenAIAnswer:
+    """One answer being decoded: bytes in, events out. See `dialect.Answer`."""
+
+    def __init__(self, provider: str, model: str) -> None:
+        self.reason: FinishReason | None = None
+        self.finished = False
+        self._provider = provider
+        self._model = model
+        self._usage: _Usage | None = None
+        self._decoder = EventDecoder()
+
+    def feed(self, data: bytes, events: list[Event]) -> None:
+        """Append what *data* brought to *events*."""
+        try:
+            for event in self._decoder.feed(data):
+                if event == b"[DONE]":
+                    self.end(events)
+                    return
+                self._take(_decode(event), events)
+        except EventTooLong as exc:
+            raise self._garbled(str(exc)) from exc
+        except (ValueError, RecursionError) as exc:  # not JSON, not UTF-8, not the dialect
+            raise self._garbled("sent a chunk that is not the dialect") from exc
+
+    def end(self, events: list[Event]) -> None:
+        """Append `Usage`, if it came, and `Finish`."""
+        if self.reason is None:
+            raise self._garbled("ended without a finish_reason")
+        if usage := self._usage:
+            details = usage.prompt_tokens_details
+            events.append(
+                Usage(
+                    usage.prompt_tokens,
+                    usage.completion_tokens,
+                    self._model,
+                    cached=(details and details.cached_tokens) or 0,
+                )
+            )
+        events.append(Finish(self.reason))
+        self.finished = True
+
+    def _take(self, chunk: _Chunk, events: list[Event]) -> None:
+        if chunk.choices:
+            for choice in chunk.choices:
+                if choice.index:
+                    continue
+                if (delta := choice.delta) and (text := delta.content or delta.refusal):
+                    append_text(events, text)
+                if choice.finish_reason:
+                    self.reason = _REASONS.get(choice.finish_reason, "stop")
+        if chunk.usage:
+            self._usage = chunk.usage
+            self._model = chunk.model or self._model
+        if chunk.error:
+            raise stream_failure(self._provider, chunk.error)
+
+    def _garbled(self, message: str) -> ProviderProtocolError:
+        return ProviderProtocolError(self._provider, message, phase="stream")
+
+
+_REASONS: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "stop",
+    "function_call": "stop",
+}
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    # completion_tokens includes the reasoning tokens, prompt_tokens the cached ones.
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: object = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode

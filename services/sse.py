@@ -1,0 +1,64 @@
+"""Server-sent events: encode events and comments as bytes.
+
+Pure functions. What leaves here is ASCII with LF line ends and one `data:` line per event, so no
+text can forge a frame and no client that splits on chunks or lines can tear one
+(WHATWG HTML, "Server-sent events").
+"""
+
+from __future__ import annotations
+
+import json
+from json.encoder import encode_basestring_ascii
+from typing import Any, assert_never
+
+from services.events import Asked, Connected, Event, Finish, Recalled, Retry, TextDelta, Usage
+
+CONNECTED = b": Connected to chat stream\n\n"
+
+
+def encode(event: Event, number: int | None = None) -> bytes | None:
+    """*event* as a frame, or None if it is not for the wire.
+
+    *number* is the frame's place in its stream, from 1; it becomes the `id:` line, which stands after
+    `data:` because some clients commit an id before its event is complete. On the last frame it also
+    says how many events the whole stream has.
+    """
+    if type(event) is TextDelta:  # first, and without a match: this runs once per token
+        head, data = "token", f'{{"text":{encode_basestring_ascii(event.text)}}}'
+    else:
+        match event:
+            case Usage():
+                head, data = "usage", _usage(event)
+            case Finish():
+                head, data = "done", _done(event, number)
+            case TextDelta() | Recalled() | Asked() | Connected() | Retry():
+                return None
+            case _:
+                assert_never(event)
+    if number is None:
+        return f"event: {head}\ndata: {data}\n\n".encode("ascii")
+    return f"event: {head}\ndata: {data}\nid: {number}\n\n".encode("ascii")
+
+
+def comment(text: str) -> bytes:
+    """A comment line, which clients ignore; *text* is ours and has no line end in it."""
+    return f": {text}\n\n".encode("ascii")
+
+
+def _usage(usage: Usage) -> str:
+    # The cost is spliced in as text: json would write small numbers with an exponent.
+    cost = "null" if usage.cost_usd is None else format(usage.cost_usd, "f")
+    estimated = ',"estimated":true' if usage.estimated else ""
+    return (
+        f'{{"tokens_in":{usage.tokens_in},"tokens_out":{usage.tokens_out},"cost_usd":{cost},'
+        f'"model":{json.dumps(usage.model)}{estimated}}}'
+    )
+
+
+def _done(finish: Finish, number: int | None) -> str:
+    fields: dict[str, Any] = {"finish_reason": finish.reason}
+    if finish.code is not None:
+        fields["code"] = finish.code
+    if number is not None:
+        fields["events"] = number
+    return json.dumps(fields, separators=(",", ":"))

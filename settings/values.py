@@ -1,0 +1,84 @@
+"""The types of settings that are more than text or a number."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from settings.wording import Allowed
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or _has_space(text):
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _origin(text: str) -> str:
+    if text == "*":
+        return text
+    parts = urlsplit(text)
+    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    if not parts.scheme or not parts.hostname or text.rstrip("/").lower() != origin:
+        raise ValueError
+    return origin
+
+
+def _database(url: SecretStr) -> SecretStr:
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme == "sqlite" and len(parts.path) > 1:
+        return url
+    if parts.scheme in ("postgres", "postgresql") and len(parts.path) > 1:
+        return url
+    raise ValueError
+
+
+def _redis(url: SecretStr) -> SecretStr:
+    parts = urlsplit(url.get_secret_value())
+    if (parts.scheme in ("redis", "rediss") and parts.hostname) or (
+        parts.scheme == "unix" and parts.path
+    ):
+        return url
+    raise ValueError
+
+
+def _visible(key: SecretStr) -> SecretStr:
+    # It goes into a header: anything else would fail later, at the first request.
+    if all("!" <= character <= "~" for character in key.get_secret_value()):
+        return key
+    raise ValueError
+
+
+def _has_space(text: str) -> bool:
+    return any(character.isspace() for character in text)
+
+
+Milliseconds: TypeAlias = Annotated[int, Field(ge=1, le=86_400_000)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Url: TypeAlias = Annotated[str, AfterValidator(_url), Allowed("an http:// or https:// URL")]
+Origin: TypeAlias = Annotated[
+    str, AfterValidator(_origin), Allowed("origins such as https://app.example.com, or *")
+]
+DatabaseUrl: TypeAlias = Annotated[
+    SecretStr,
+    AfterValidator(_database),
+    Allowed("sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"),
+]
+RedisUrl: TypeAlias = Annotated[
+    SecretStr, AfterValidator(_redis), Allowed("redis://HOST:PORT, rediss:// or unix:///PATH")
+]
+OptionalFile: TypeAlias = Annotated[
+    str | None,
+    BeforeValidator(lambda text: None if text == "none" else text),
+    Allowed("a path, or none for no file"),
+]
+LogLevel: TypeAlias = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)
+]
+PluginName: TypeAlias = Annotated[str, Allowed("plug-in names")]
+HeaderSecret: TypeAlias = Annotated[
+    SecretStr, AfterValidator(_visible), Allowed("visible ASCII characters, without spaces")
+]

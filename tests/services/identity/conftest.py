@@ -1,0 +1,30 @@
+"""The loop every async test of identity runs on, and an issuer with its keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from key_server import KeyServer, SigningKey, serving
+
+
+@pytest.fixture(autouse=True)
+def _loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Async tests run on pytest-sanic's loop, whether or not they name it."""
+
+
+@pytest.fixture(scope="session")
+def elliptic() -> SigningKey:
+    return SigningKey("elliptic", "ES256")
+
+
+@pytest.fixture(scope="session")
+def rsa() -> SigningKey:
+    return SigningKey("rsa", "RS256")
+
+
+@pytest.fixture
+async def key_server(loop: asyncio.AbstractEventLoop) -> AsyncIterator[KeyServer]:
+    async with serving(KeyServer()) as server:
+        yield server

@@ -1,0 +1,377 @@
+"""Keys of an issuer: fetched, renewed, kept through outages, and never taken from a stranger."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from key_server import KeyServer, SigningKey, as_json, serving
+from loguru import logger
+
+from services.errors import KeysUnavailable
+from services.jwks import MAX_BYTES, BadKeySet, issuer_of, open_keys, read_key_set
+
+ALWAYS: dict[str, float] = {"max_age": 0.0, "cooldown": 0.0, "retry": 0.0}
+
+
+@pytest.fixture
+def lines():
+    """What is logged at info and above, as (level, phrase)."""
+    written: list[tuple[str, str]] = []
+    sink = logger.add(
+        lambda line: written.append((line.record["level"].name, line.record["message"])),
+        level="INFO",
+    )
+    yield written
+    logger.remove(sink)
+
+
+def test_a_supabase_project_publishes_its_keys_beside_its_issuer():
+    trusted = issuer_of(None, None, "https://ref.supabase.co")
+
+    assert trusted == (
+        "https://ref.supabase.co/auth/v1/.well-known/jwks.json",
+        "https://ref.supabase.co/auth/v1",
+    )
+
+
+def test_what_is_configured_wins_over_supabase():
+    trusted = issuer_of("https://a.example/keys", "a", "https://ref.supabase.co/")
+
+    assert trusted == ("https://a.example/keys", "a")
+
+
+def test_without_supabase_only_what_is_configured_is_trusted():
+    assert issuer_of(None, None, None) == (None, None)
+
+
+async def test_keys_of_both_kinds_are_found(key_server, elliptic, rsa):
+    key_server.publish(elliptic, rsa)
+
+    async with open_keys(key_server.url) as keys:
+        found = [await keys.find("elliptic", "ES256"), await keys.find("rsa", "RS256")]
+
+    assert [key.algorithm_name for key in found] == ["ES256", "RS256"]
+    assert key_server.requests == 1
+
+
+async def test_a_key_is_found_for_its_own_algorithm_only(key_server, elliptic, rsa):
+    key_server.publish(elliptic, rsa)
+
+    async with open_keys(key_server.url) as keys:
+        assert await keys.find("elliptic", "RS256") is None
+        assert await keys.find("rsa", "ES256") is None
+        assert await keys.find("rsa", "HS256") is None
+
+
+async def test_two_keys_may_share_an_id_if_their_types_differ(key_server, elliptic, rsa):
+    key_server.publish(elliptic.public | {"kid": "a"}, rsa.public | {"kid": "a"})
+
+    async with open_keys(key_server.url) as keys:
+        found = [await keys.find("a", "ES256"), await keys.find("a", "RS256")]
+
+    assert [key.key_type for key in found] == ["EC", "RSA"]
+
+
+async def test_callers_at_once_share_one_fetch(key_server, elliptic):
+    key_server.publish(elliptic)
+
+    async with open_keys(key_server.url) as keys:
+        found = await asyncio.gather(*(keys.find("elliptic", "ES256") for _ in range(100)))
+
+    assert all(found)
+    assert key_server.requests == 1
+
+
+async def test_a_caller_that_leaves_does_not_stop_the_fetch_of_others(key_server, elliptic):
+    """A client that hangs up must not fail the requests that wait for the same keys."""
+    key_server.publish(elliptic)
+
+    async with open_keys(key_server.url) as keys:
+        leaving = asyncio.create_task(keys.find("elliptic", "ES256"))
+        staying = asyncio.create_task(keys.find("elliptic", "ES256"))
+        await key_server.asked(1)
+        leaving.cancel()
+
+        assert await staying is not None
+        assert leaving.cancelled()
+
+
+async def test_closing_stops_a_fetch(key_server):
+    key_server.answer = _never
+
+    async with asyncio.timeout(5), open_keys(key_server.url):
+        await key_server.asked(1)
+
+
+async def test_forged_key_ids_do_not_hammer_the_issuer(key_server, elliptic):
+    key_server.publish(elliptic)
+
+    async with open_keys(key_server.url) as keys:
+        for number in range(100):
+            assert await keys.find(f"forged-{number}", "ES256") is None
+
+    assert key_server.requests == 1
+
+
+async def test_forged_key_ids_do_not_hammer_an_issuer_that_is_down(key_server, elliptic):
+    key_server.publish(elliptic)
+
+    async with open_keys(key_server.url, max_age=0.0) as keys:
+        await keys.find("elliptic", "ES256")
+        key_server.send(b"", status=500)
+        await keys.find("elliptic", "ES256")
+        for number in range(100):
+            with pytest.raises(KeysUnavailable):
+                await keys.find(f"forged-{number}", "ES256")
+            assert await keys.find("elliptic", "ES256") is not None
+
+    assert key_server.requests == 2
+
+
+async def test_a_new_key_is_found_once_a_fetch_is_due(key_server, elliptic, rsa):
+    key_server.publish(elliptic)
+
+    async with open_keys(key_server.url, cooldown=0.0) as keys:
+        await keys.find("elliptic", "ES256")
+        key_server.publish(elliptic, rsa)
+
+        assert await keys.find("rsa", "RS256") is not None
+
+
+async def test_a_withdrawn_key_is_forgotten_when_the_set_is_renewed(key_server, elliptic, rsa):
+    key_server.publish(elliptic, rsa)
+
+    async with open_keys(key_server.url, max_age=0.0) as keys:
+        await keys.find("rsa", "RS256")
+        key_server.publish(elliptic)
+        # Old enough to be renewed, in the background: this caller doesn't wait for it.
+        assert await keys.find("rsa", "RS256") is not None
+        await keys.find("unknown", "RS256")
+
+        assert await keys.find("rsa", "RS256") is None
+
+
+async def test_an_issuer_that_withdraws_everything_is_believed(key_server, elliptic):
+    key_server.publish(elliptic)
+
+    async with open_keys(key_server.url, **ALWAYS) as keys:
+        await keys.find("elliptic", "ES256")
+        key_server.publish()
+        await keys.find("unknown", "ES256")
+
+        assert await keys.find("elliptic", "ES256") is None
+
+
+async def test_known_keys_work_while_the_key_server_is_down(elliptic, lines):
+    async with AsyncExitStack() as issuer:
+        server = await issuer.enter_async_context(serving(KeyServer()))
+        server.publish(elliptic)
+
+        async with open_keys(server.url, **ALWAYS) as keys:
+            await keys.find("elliptic", "ES256")
+            await issuer.aclose()
+            for _ in range(5):
+                with pytest.raises(KeysUnavailable):
+                    await keys.find("unknown", "ES256")
+                assert await keys.find("elliptic", "ES256") is not None
+
+    assert lines == [("INFO", "Key set loaded"), ("WARNING", "Key set not available")]
+
+
+async def test_a_key_server_down_at_the_start_is_no_fault_of_the_token(elliptic, lines):
+    """503 with Retry-After, not 401: an outage must not log users out; and it recovers."""
+    async with serving(KeyServer()) as server:
+        port = int(server.url.split(":")[2].split("/")[0])
+
+    async with open_keys(server.url, retry=0.0) as keys:
+        with pytest.raises(KeysUnavailable) as refused:
+            await keys.find("elliptic", "ES256")
+        async with serving(KeyServer(), port) as server:
+            server.publish(elliptic)
+            found = await keys.find("elliptic", "ES256")
+
+    assert refused.value.status == 503
+    assert refused.value.headers == {"retry-after": "1"}
+    assert found is not None
+    assert lines == [("WARNING", "Key set not available"), ("INFO", "Key set loaded")]
+
+
+async def test_a_start_without_keys_is_retried_after_seconds_not_a_minute(key_server):
+    key_server.send(b"", status=503)
+
+    async with open_keys(key_server.url) as keys:
+        with pytest.raises(KeysUnavailable) as refused:
+            await keys.find("elliptic", "ES256")
+
+    assert refused.value.headers == {"retry-after": "5"}
+
+
+async def _never(request: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b" " * MAX_BYTES)
+
+
+async def _trickling(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b" ")
+        await asyncio.sleep(0.01)
+
+
+async def _cut(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"keys": [')
+    request.transport.close()
+    return response
+
+
+BODIES = {
+    "empty": b"",
+    "malformed": b'{"keys": [',
+    "text": b"<html>Welcome to the hotel's wireless network</html>",
+    "nested too deep": b"[" * 60_000,
+    "a number too long": b'{"keys": ' + b"9" * 5000 + b"}",
+    "not UTF-8": b"\xff\xff\xff",
+    "a list": b"[]",
+    "null": b"null",
+    "without keys": b"{}",
+    "keys of another type": b'{"keys": {}}',
+    "huge": b'{"keys": []}' + b" " * MAX_BYTES,
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+async def test_an_answer_that_is_no_key_set_changes_nothing(key_server, elliptic, body):
+    key_server.publish(elliptic)
+
+    async with open_keys(key_server.url, **ALWAYS) as keys:
+        await keys.find("elliptic", "ES256")
+        key_server.send(body)
+        with pytest.raises(KeysUnavailable):
+            await keys.find("unknown", "ES256")
+
+        assert await keys.find("elliptic", "ES256") is not None
+
+
+@pytest.mark.parametrize("answer", [_never, _endless, _trickling, _cut])
+async def test_a_key_server_that_is_slow_or_endless_is_left_alone(key_server, elliptic, answer):
+    key_server.publish(elliptic)
+
+    async with asyncio.timeout(5), open_keys(key_server.url, patience=0.2, **ALWAYS) as keys:
+        await keys.find("elliptic", "ES256")
+        key_server.answer = answer
+        with pytest.raises(KeysUnavailable):
+            await keys.find("unknown", "ES256")
+
+        assert await keys.find("elliptic", "ES256") is not None
+
+
+@pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 304, 401, 404, 500, 503])
+async def test_only_a_200_is_read_and_no_redirect_followed(key_server, elliptic, status):
+    async with serving(KeyServer()) as elsewhere:
+        elsewhere.publish(elliptic)
+        key_server.send(b"", status=status, location=elsewhere.url)
+
+        async with open_keys(key_server.url) as keys:
+            with pytest.raises(KeysUnavailable):
+                await keys.find("elliptic", "ES256")
+
+        assert elsewhere.requests == 0
+
+
+async def test_a_compressed_answer_is_not_unpacked(key_server, elliptic):
+    """A gzip bomb stays a small file."""
+    key_server.send(gzip.compress(as_json(elliptic)), content_encoding="gzip")
+
+    async with open_keys(key_server.url) as keys:
+        with pytest.raises(KeysUnavailable):
+            await keys.find("elliptic", "ES256")
+
+
+def _unusable(elliptic: SigningKey, rsa: SigningKey) -> dict[str, Any]:
+    ec, big = elliptic.public, rsa.public
+    return {
+        "an HMAC key": {"kty": "oct", "k": "c2VjcmV0" * 8, "alg": "HS256", "kid": "bad"},
+        "an HMAC key that says RS256": {"kty": "oct", "k": "c2Vj", "alg": "RS256", "kid": "bad"},
+        "RSA that says HS256": big | {"alg": "HS256"},
+        "RSA that says PS256": big | {"alg": "PS256"},
+        "RSA that says ES256": big | {"alg": "ES256"},
+        "RSA that says none": big | {"alg": "none"},
+        "RSA with a list of algorithms": big | {"alg": ["RS256"]},
+        "for encryption": big | {"use": "enc"},
+        "for signing only": ec | {"key_ops": ["sign"]},
+        "with operations of another type": ec | {"key_ops": "verify"},
+        "a private key": ec | {"d": ec["x"]},
+        "RSA of 1024 bits": SigningKey("bad", "RS256", bits=1024).public,
+        "RSA of 16384 bits": big | {"n": "_" * 2731},
+        "RSA with an even exponent": big | {"e": "Ag"},
+        "RSA without a modulus": {name: big[name] for name in ("kty", "e", "alg")},
+        "RSA with a modulus of another type": big | {"n": 5},
+        "off the curve": ec | {"x": ec["y"], "y": ec["x"]},
+        "on another curve": ec | {"crv": "P-384"},
+        "on no curve": ec | {"crv": None},
+        "without x": {name: ec[name] for name in ("kty", "crv", "y", "alg")},
+        "with x not base64": ec | {"x": "\u20ac"},
+        "of no type": ec | {"kty": None},
+        "of a list of types": ec | {"kty": ["EC"]},
+        "of the type OKP": {"kty": "OKP", "crv": "Ed25519", "x": ec["x"]},
+    }
+
+
+async def test_keys_that_should_verify_nothing_are_ignored(key_server, elliptic, rsa):
+    bad = {name: key | {"kid": "bad"} for name, key in _unusable(elliptic, rsa).items()}
+    key_server.publish(*bad.values(), 5, None, [], "key", elliptic)
+
+    async with open_keys(key_server.url) as keys:
+        found = [await keys.find("bad", name) for name in ("ES256", "RS256", "HS256", "none")]
+        good = await keys.find("elliptic", "ES256")
+
+    assert found == [None, None, None, None]
+    assert good is not None
+
+
+@pytest.mark.parametrize("kid", [None, "", 5, ["a"]])
+def test_a_key_without_an_id_is_ignored(elliptic, kid):
+    assert read_key_set({"keys": [elliptic.public | {"kid": kid}]}) == {}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+MEMBERS = ("kty", "kid", "alg", "use", "key_ops", "crv", "x", "y", "n", "e")
+
+
+@given(changed=st.dictionaries(st.sampled_from(MEMBERS), JSON), which=st.booleans())
+def test_any_json_as_a_key_is_read_or_ignored(elliptic, rsa, changed, which):
+    key = (elliptic if which else rsa).public | changed
+
+    assert len(read_key_set({"keys": [key]})) <= 1
+
+
+@given(JSON)
+def test_any_json_is_a_key_set_or_not(document):
+    try:
+        keys = read_key_set(json.loads(json.dumps(document)))
+    except BadKeySet:
+        return
+
+    assert keys == {}
