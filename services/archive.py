@@ -46,6 +46,11 @@ class Archive:
         )
 
     @property
+    def memory(self) -> Memory:
+        """Where turns are remembered."""
+        return self._memory
+
+    @property
     def depth(self) -> int:
         """Writes that are still to be done."""
         return self._to_conversations.depth + self._to_memory.depth
@@ -73,6 +78,11 @@ class Archive:
         finished = FinishedTurn(uuid4().hex, turn, answer, finish_reason, tokens_out)
         self._to_conversations.put(finished)
         self._to_memory.put(finished)
+
+    async def settled(self) -> None:
+        """Wait until everything that was kept is written."""
+        await self._to_conversations.written(lambda _: True)
+        await self._to_memory.written(lambda _: True)
 
     async def history(self, turn: Turn, *, budget: int) -> Sequence[Message]:
         """What was last said in the turn's session, within *budget* tokens, oldest first.

@@ -15,7 +15,7 @@ _SHORT: Final = 60
 _LONGEST: Final = 600
 _GAP: Final = " … "
 
-_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\s*\n\s*")  # noqa: RUF001 - other scripts' marks
+_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\s*\n\s*")
 
 
 def clip(text: str, question: AbstractSet[str], *, sentences: int) -> str:

@@ -38,7 +38,7 @@ def entry(owner: Owner, session_id: str, role: Role, text: str, said_at: datetim
         role=role,
         said_at=microseconds(said_at),
         length=indexed.length,
-        is_question=text.rstrip().endswith(("?", "？", "؟")),  # noqa: RUF001 - other scripts' marks
+        is_question=text.rstrip().endswith(("?", "？", "؟")),
         speaker=" ".join(sorted(speaker_of(text))),
         content=storable(text),
         terms=" ".join(owner.tokens(indexed.terms)),

@@ -51,24 +51,25 @@ class Traits:
     speaker: str
 
 
-def coverage(postings: Sequence[Sequence[int]], corpus: Corpus) -> dict[int, float]:
-    """The messages that cover most of the question, and the share each covers, in (0, 1].
+def coverage(
+    postings: Sequence[Sequence[int]], corpus: Corpus, *, candidates: int = _CANDIDATES
+) -> dict[int, float]:
+    """The *candidates* messages that cover most of the question, and the share each covers, in (0, 1].
 
     *postings* has the ids of the messages with a term, for each of the question's terms. Of equal
     ones the newest are kept.
     """
-    weighed = [(_inverse_frequency(len(ids), corpus.messages), ids) for ids in postings]
-    weighed.sort(key=lambda pair: pair[0], reverse=True)
-    whole = open_ = sum(weight for weight, _ in weighed)
+    by_rarity = sorted(postings, key=len)
+    weights = [_inverse_frequency(len(ids), corpus.messages) for ids in by_rarity]
     covered: defaultdict[int, float] = defaultdict(float)
-    for weight, ids in weighed:
+    for n, ids in enumerate(by_rarity):
         # Frequent terms come last, when a message with nothing but them may be too late to be one
         # of the best; then only those found so far are looked at.
-        late = len(ids) > _CANDIDATES and _least_of_best(covered) > open_
+        late = len(ids) > candidates and _least_of_best(covered, candidates) > sum(weights[n:])
         for id_ in covered.keys() & ids if late else ids:
-            covered[id_] += weight
-        open_ -= weight
-    best = heapq.nlargest(_CANDIDATES, zip(covered.values(), covered, strict=True))
+            covered[id_] += weights[n]
+    whole = sum(weights)
+    best = heapq.nlargest(candidates, zip(covered.values(), covered, strict=True))
     return {id_: weight / whole for weight, id_ in best}
 
 
@@ -121,9 +122,9 @@ def rank(
     return {id_: 1 - math.exp(-_STEEPNESS * score) for score, id_ in heapq.nlargest(limit, weighed)}
 
 
-def _least_of_best(covered: Mapping[int, float]) -> float:
-    best = heapq.nlargest(_CANDIDATES, covered.values())
-    return best[-1] if len(best) == _CANDIDATES else 0.0
+def _least_of_best(covered: Mapping[int, float], number: int) -> float:
+    best = heapq.nlargest(number, covered.values())
+    return best[-1] if len(best) == number else 0.0
 
 
 def _inverse_frequency(having: int, messages: int) -> float:

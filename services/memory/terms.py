@@ -66,7 +66,9 @@ def index_terms(text: str) -> IndexTerms:
             terms |= {word, without_ending(word, language)}
     for run in runs:
         terms.update(unspaced.index_pieces(run))
-    return IndexTerms(frozenset(terms), len(words) + sum(map(len, runs)))
+    # A word of these scripts is about two characters long.
+    length = len(words) + sum((len(run) + 1) // 2 for run in runs)
+    return IndexTerms(frozenset(terms), length)
 
 
 def query_terms(question: str) -> QueryTerms:
