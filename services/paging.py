@@ -52,11 +52,11 @@ def _decode(cursor: str) -> Key:
     if len(cursor) > _LONGEST:
         raise ValueError("too long")
     padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-    match json.loads(base64.b64decode(padded, altchars=b"-_", validate=True)):
-        case [int(number), str(name)] if (
-            0 <= number <= _LARGEST and encode_cursor((number, name)) == cursor
-        ):
+    key = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    match key:
+        case [int(number), str(name)] if encode_cursor((number, name)) == cursor:
             name.encode()  # a lone surrogate is a ValueError
-            if "\0" not in name:
+            # A boolean is an int to Python, and no number to a database.
+            if type(number) is int and 0 <= number <= _LARGEST and "\0" not in name:
                 return number, name
     raise ValueError("not a key")
