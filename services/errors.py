@@ -142,6 +142,14 @@ class Overloaded(ServiceError):
     sentence = "The service is at capacity, please try again soon."
 
 
+class Unavailable(ServiceError):
+    """What is stored can't be reached; it may be back in a moment."""
+
+    code = "UNAVAILABLE"
+    status = 503
+    sentence = "Stored data can't be reached right now, please try again soon."
+
+
 class StreamsUnavailable(ServiceError):
     """What other processes or earlier ones know of a stream can't be looked up right now."""
 
