@@ -438,6 +438,7 @@ def babbles(*pieces: bytes) -> Script:
         reply.head()
         for piece in pieces:
             reply.send(piece)
+        await asyncio.sleep(0.02)  # what was sent must be read before the connection is given up
         reply.raw(b"not a chunk\r\n")
         await asyncio.Event().wait()
 

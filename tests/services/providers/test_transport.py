@@ -156,6 +156,7 @@ async def test_an_idle_socket_that_breaks_is_nobody_s_error(
     for connection in tuple(upstream.open):
         connection.transport.abort()
     await upstream.connected(0)
+    await asyncio.sleep(0.02)  # the reset has arrived
     text = await text_of(provider, prompt)
     gc.collect()
 
