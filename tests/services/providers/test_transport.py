@@ -399,23 +399,34 @@ async def test_a_proxy_that_refuses_the_tunnel_makes_the_provider_unavailable(
     [
         ({}, None),
         ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
-        ({"https_proxy": "http://proxy:3128"}, "http://proxy:3128"),
+        ({"https_proxy": "http://me:secret@proxy:3128"}, "http://me:secret@proxy:3128"),
+        ({"HTTPS_PROXY": "proxy:3128"}, "http://proxy:3128"),
         ({"HTTP_PROXY": "http://proxy:3128"}, None),
         ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "openai.com"}, None),
     ],
 )
 def test_the_proxy_is_the_environment_s(variables: dict[str, str], proxy: str | None) -> None:
-    code = "from services.providers.transport import proxy_for; print(proxy_for('https://api.openai.com/v1'))"
+    assert _proxy_in(variables).stdout.strip() == str(proxy)
 
-    printed = subprocess.run(
+
+def test_a_proxy_that_speaks_something_else_is_refused_by_the_name_of_its_variable() -> None:
+    refused = _proxy_in({"HTTPS_PROXY": "socks5://me:secret@proxy:1080"})
+
+    assert refused.stderr.splitlines()[-1] == (
+        "ValueError: HTTPS_PROXY must be an HTTP proxy, not socks5://"
+    )
+
+
+def _proxy_in(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What `proxy_for` says in a process with these environment variables."""
+    code = "from services.providers.transport import proxy_for; print(proxy_for('https://api.openai.com/v1'))"
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={"PATH": os.environ["PATH"], **variables},
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
-
-    assert printed.strip() == str(proxy)
+        check=False,
+    )
 
 
 class Watched(Transport):
