@@ -8,7 +8,7 @@ LOCK := $(BIN)/pip-compile --quiet --strip-extras --no-header --annotation-style
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format token reference bench lock clean
+.PHONY: help install run test lint check format token reference bench lock clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,12 +22,13 @@ run: $(VENV)/.run  ## Start the service
 test: $(VENV)/.dev  ## Run the tests; ARGS="-k heartbeat" for some of them
 	@$(PYTHON) -m pytest $(ARGS)
 
-check: $(VENV)/.dev  ## Formatting, lint, types, import directions, docs and tests
+lint: $(VENV)/.dev  ## Check formatting, lint, types and import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTHON) -m pytest $(ARGS)
+
+check: lint test  ## Everything that must hold before a commit
 
 format: $(VENV)/.dev  ## Let ruff format and repair what it can
 	$(BIN)/ruff check --fix .

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import resource
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ from sanic_ext import Extend
 from sanic_ext.extensions.openapi.extension import OpenAPIExtension
 
 import middleware
+import server
 from blueprints import connections
 from blueprints.auth import auth
 from blueprints.body import MAX_BODY
 from blueprints.chat import chat
 from blueprints.context import ChatApp
+from blueprints.metrics import metrics
 from blueprints.problems import ProblemHandler
 from services.bootstrap import open_services
 from settings import BadSetting, Settings, load_settings, seconds
@@ -29,8 +30,6 @@ from settings.development import curl_line
 from settings.logging import configure_logging
 
 ROOT = Path(__file__).parent
-# Connects wait here while the loop is busy; Sanic's 100 turns a thousand at once into second-long waits.
-BACKLOG = 2048
 
 
 def create_app(settings: Settings, **parts: Any) -> ChatApp:
@@ -47,6 +46,7 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
     )
     app.ctx.settings = settings
     app.blueprint(Blueprint.group(chat, auth, url_prefix="/api/v1"))
+    app.blueprint(metrics)
     _serve_docs(app)
     connections.install(app)
     middleware.install(app, plugins)
@@ -73,33 +73,19 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `BadSetting`."""
+    app = create_app(settings)
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
             logger.bind(variable=name, meant=meant).warning("Unknown setting")
-        app = create_app(settings)
-        app.after_server_start(_ready)
-        _raise_descriptor_limit()
-        # One process is the unit: no manager, SIGTERM reaches the server itself.
-        app.run(
-            host=settings.server.host,
-            port=settings.server.port,
-            backlog=BACKLOG,
-            single_process=True,
-            access_log=False,
-            motd=False,
+        server.run(
+            app, settings.server.host, settings.server.port, on_ready=partial(_say_ready, settings)
         )
 
 
-async def _ready(app: ChatApp) -> None:
-    # What exists now lives as long as the process: no collection needs to look at it again, and
-    # thousands of streams opening at once should not set off full ones.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    settings: Settings = app.ctx.settings
-    logger.bind(host=settings.server.host, port=settings.server.port).info("Ready")
+def _say_ready(settings: Settings, port: int) -> None:
+    logger.bind(host=settings.server.host, port=port).info("Ready")
     if not settings.production and settings.auth.secret is not None:
-        print(f"\nTry it:\n\n{curl_line(settings)}\n", flush=True)
+        print(f"\nTry it:\n\n{curl_line(settings, port=port)}\n", flush=True)
 
 
 def _config(settings: Settings) -> Config:
@@ -111,8 +97,6 @@ def _config(settings: Settings) -> Config:
             # Counts from the last write, so that heartbeats keep a stream alive.
             "RESPONSE_TIMEOUT": seconds(settings.server.write_timeout_ms),
             "REQUEST_MAX_SIZE": MAX_BODY,
-            # The drain is over when Sanic begins to wait; this is for answers already on their way.
-            "GRACEFUL_SHUTDOWN_TIMEOUT": 2.0,
             "ACCESS_LOG": False,
             "MOTD": False,
             "OAS_CUSTOM_FILE": ROOT / "docs" / "openapi.json",
@@ -129,12 +113,6 @@ def _serve_docs(app: ChatApp) -> None:
     for route in app.router.routes:
         if route.name.startswith(f"{app.name}.openapi."):
             route.ctx.public = True
-
-
-def _raise_descriptor_limit() -> None:
-    """Let the process have as many sockets as it may: a relaying stream takes two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,16 @@ import time
 from loguru import logger
 from sanic.response import BaseHTTPResponse
 
-from blueprints.context import ChatRequest, request_id_of, services_of, settings_of
+from blueprints.context import (
+    ChatRequest,
+    protocol_of,
+    request_id_of,
+    services_of,
+    settings_of,
+    transport_of,
+)
 from services import sse
-from services.chat_stream import ChatStream
+from services.stream_log import Readable
 from settings import seconds
 
 HEADERS = {
@@ -24,7 +31,7 @@ SLICE = 65_536  # bytes written at once while a reader catches up
 
 
 async def follow(
-    request: ChatRequest, stream: ChatStream, *, after: int = 0, prelude: bytes = sse.CONNECTED
+    request: ChatRequest, stream: Readable, *, after: int = 0, prelude: bytes = sse.CONNECTED
 ) -> None:
     """Answer *request* with *stream* from the frame that follows number *after*, to its end.
 
@@ -33,7 +40,7 @@ async def follow(
     """
     services = services_of(request)
     headers = dict(HEADERS)
-    if stream.turn.resumable:
+    if stream.resumable and stream.id:
         headers["x-stream-id"] = stream.id
     connection = _Connection(request, stream, after)
     with stream.attach(connection):
@@ -49,7 +56,7 @@ async def follow(
             logger.opt(exception=True).bind(request_id=request_id_of(request)).error(
                 "SSE stream error"
             )
-            request.transport.abort()
+            transport_of(request).abort()
             raise
         finally:
             services.heartbeat.leave(connection)
@@ -65,11 +72,11 @@ class _Connection:
 
     __slots__ = ("_attention", "_limit", "_log", "_open", "_position", "_protocol", "_transport")
 
-    def __init__(self, request: ChatRequest, stream: ChatStream, after: int) -> None:
+    def __init__(self, request: ChatRequest, stream: Readable, after: int) -> None:
         self._log = stream.log
         self._position = after
-        self._protocol = request.protocol
-        self._transport = request.transport
+        self._protocol = protocol_of(request)
+        self._transport = transport_of(request)
         self._attention = asyncio.Event()
         self._open = False
         # Bytes that came in with the request may have paused reading, and then no FIN is seen.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -67,7 +67,8 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         raise DatabaseUnavailable(f"The database can't be opened: {exc}") from exc
     try:
         await migrate(database)
-        yield database
+        with _kept_open(database):
+            yield database
     finally:
         # A pool waits for its connections for ever; when it is cancelled it drops them.
         with suppress(TimeoutError):
@@ -90,9 +91,12 @@ class _SqliteConnection(sqlite3.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # With a write-ahead log, NORMAL can lose the last commits to a power cut, never consistency.
-        self.execute("PRAGMA synchronous = NORMAL")
         self.execute("PRAGMA foreign_keys = ON")
+        # A file that can't be read is for the first query to report: aiosqlite leaves a thread behind
+        # when connecting fails.
+        with suppress(sqlite3.Error):
+            # With a write-ahead log, a power cut can cost the last commits, never consistency.
+            self.execute("PRAGMA synchronous = NORMAL")
 
 
 def _sqlite(url: str) -> Database:
@@ -127,6 +131,21 @@ async def _use_write_ahead_log(database: Database) -> None:
                 await asyncio.sleep(_BUSY_RETRY)
             else:
                 return
+
+
+@contextmanager
+def _kept_open(database: Database) -> Iterator[None]:
+    """Hold SQLite's file open while the block runs.
+
+    `databases` opens and closes it for each query, and whoever closes it last moves the log into
+    the file and deletes the log: half of the time of a write.
+    """
+    if dialect_of(database) == "postgres":
+        yield
+        return
+    with closing(sqlite3.connect(database.url.database)) as keeper:
+        keeper.execute("SELECT 1 FROM schema_migrations").close()
+        yield
 
 
 def _postgres(url: str) -> Database:

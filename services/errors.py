@@ -142,6 +142,22 @@ class Overloaded(ServiceError):
     sentence = "The service is at capacity, please try again soon."
 
 
+class Unavailable(ServiceError):
+    """What is stored can't be reached; it may be back in a moment."""
+
+    code = "UNAVAILABLE"
+    status = 503
+    sentence = "Stored data can't be reached right now, please try again soon."
+
+
+class StreamsUnavailable(ServiceError):
+    """What other processes or earlier ones know of a stream can't be looked up right now."""
+
+    code = "STREAMS_UNAVAILABLE"
+    status = 503
+    sentence = "The stream cannot be looked up right now, please try again soon."
+
+
 class KeysUnavailable(ServiceError):
     """The keys that would verify a token can't be fetched, so the token is neither good nor bad."""
 

@@ -12,6 +12,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, assert_never
 
 from services.events import Asked, Connected, Event, Finish, Recalled, Retry, TextDelta, Usage
+from services.pricing import plain
 
 CONNECTED = b": Connected to chat stream\n\n"
 
@@ -45,9 +46,19 @@ def comment(text: str) -> bytes:
     return f": {text}\n\n".encode("ascii")
 
 
+def split(data: bytes) -> tuple[bytes, ...]:
+    """The frames of *data* again: each ends with the only blank line in it."""
+    return tuple(frame + b"\n\n" for frame in data.split(b"\n\n")[:-1])
+
+
+def is_done(frame: bytes) -> bool:
+    """Whether *frame* is the last one of its stream."""
+    return frame.startswith(b"event: done\n")
+
+
 def _usage(usage: Usage) -> str:
     # The cost is spliced in as text: json would write small numbers with an exponent.
-    cost = "null" if usage.cost_usd is None else format(usage.cost_usd, "f")
+    cost = "null" if usage.cost_usd is None else plain(usage.cost_usd)
     estimated = ',"estimated":true' if usage.estimated else ""
     return (
         f'{{"tokens_in":{usage.tokens_in},"tokens_out":{usage.tokens_out},"cost_usd":{cost},'

@@ -17,9 +17,11 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Turn:
     """One user message, who sent it, and how it wants to be answered.
+
+    Middleware may keep what it remembers of a turn in a `WeakKeyDictionary` by turn.
 
     `scenario` names a failure to play instead of asking a provider (see
     `providers/faults.py`); None everywhere but in tests of failures.
