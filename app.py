@@ -71,12 +71,12 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
     return app
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `BadSetting`."""
+def serve(settings: Settings, **parts: Any) -> None:
+    """Serve until SIGTERM or SIGINT; *parts* as in `create_app`. Raises `BadSetting`."""
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
             logger.bind(variable=name, meant=meant).warning("Unknown setting")
-        app = create_app(settings)
+        app = create_app(settings, **parts)
         app.after_server_start(_ready)
         _raise_descriptor_limit()
         # One process is the unit: no manager, SIGTERM reaches the server itself.

@@ -1,0 +1,1 @@
+"""Benchmarks of the whole service over real sockets: `python -m bench` lists them."""
