@@ -3,17 +3,18 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
-PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet install
+PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet --quiet install
 LOCK := $(BIN)/pip-compile --quiet --strip-extras --no-header --annotation-style=line \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format token reference bench lock clean
+.PHONY: help install run test lint check format token reference bench lock clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 install: $(VENV)/.dev  ## Make the environment in .venv with the pinned dependencies
+	@:
 
 run: $(VENV)/.run  ## Start the service
 	@exec $(PYTHON) app.py
@@ -21,12 +22,13 @@ run: $(VENV)/.run  ## Start the service
 test: $(VENV)/.dev  ## Run the tests; ARGS="-k heartbeat" for some of them
 	@$(PYTHON) -m pytest $(ARGS)
 
-check: $(VENV)/.dev  ## Formatting, lint, types, import directions, docs and tests
+lint: $(VENV)/.dev  ## Check formatting, lint, types and import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTHON) -m pytest $(ARGS)
+
+check: lint test  ## Everything that must hold before a commit
 
 format: $(VENV)/.dev  ## Let ruff format and repair what it can
 	$(BIN)/ruff check --fix .
@@ -68,7 +70,8 @@ $(PYTHON):
 	@for python in python3.11 python3 python3.12 python3.13; do \
 		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 			echo "Creating $(VENV) with $$($$python --version)" >&2; \
-			exec $$python -m venv --clear $(VENV); \
+			$$python -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; \
+			exit; \
 		fi; \
 	done; \
 	echo "Python 3.11 or later is needed, with its venv module." >&2; exit 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import resource
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from sanic_ext import Extend
 from sanic_ext.extensions.openapi.extension import OpenAPIExtension
 
 import middleware
+import server
 from blueprints import connections
 from blueprints.auth import auth
 from blueprints.body import MAX_BODY
@@ -29,8 +29,6 @@ from settings.development import curl_line
 from settings.logging import configure_logging
 
 ROOT = Path(__file__).parent
-# Connects wait here while the loop is busy; Sanic's 100 turns a thousand at once into second-long waits.
-BACKLOG = 2048
 
 
 def create_app(settings: Settings, **parts: Any) -> ChatApp:
@@ -73,33 +71,19 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
 
 def serve(settings: Settings, **parts: Any) -> None:
     """Serve until SIGTERM or SIGINT; *parts* as in `create_app`. Raises `BadSetting`."""
+    app = create_app(settings, **parts)
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
             logger.bind(variable=name, meant=meant).warning("Unknown setting")
-        app = create_app(settings, **parts)
-        app.after_server_start(_ready)
-        _raise_descriptor_limit()
-        # One process is the unit: no manager, SIGTERM reaches the server itself.
-        app.run(
-            host=settings.server.host,
-            port=settings.server.port,
-            backlog=BACKLOG,
-            single_process=True,
-            access_log=False,
-            motd=False,
+        server.run(
+            app, settings.server.host, settings.server.port, on_ready=partial(_say_ready, settings)
         )
 
 
-async def _ready(app: ChatApp) -> None:
-    # What exists now lives as long as the process: no collection needs to look at it again, and
-    # thousands of streams opening at once should not set off full ones.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    settings: Settings = app.ctx.settings
-    logger.bind(host=settings.server.host, port=settings.server.port).info("Ready")
+def _say_ready(settings: Settings, port: int) -> None:
+    logger.bind(host=settings.server.host, port=port).info("Ready")
     if not settings.production and settings.auth.secret is not None:
-        print(f"\nTry it:\n\n{curl_line(settings)}\n", flush=True)
+        print(f"\nTry it:\n\n{curl_line(settings, port=port)}\n", flush=True)
 
 
 def _config(settings: Settings) -> Config:
@@ -111,8 +95,6 @@ def _config(settings: Settings) -> Config:
             # Counts from the last write, so that heartbeats keep a stream alive.
             "RESPONSE_TIMEOUT": seconds(settings.server.write_timeout_ms),
             "REQUEST_MAX_SIZE": MAX_BODY,
-            # The drain is over when Sanic begins to wait; this is for answers already on their way.
-            "GRACEFUL_SHUTDOWN_TIMEOUT": 2.0,
             "ACCESS_LOG": False,
             "MOTD": False,
             "OAS_CUSTOM_FILE": ROOT / "docs" / "openapi.json",
@@ -129,12 +111,6 @@ def _serve_docs(app: ChatApp) -> None:
     for route in app.router.routes:
         if route.name.startswith(f"{app.name}.openapi."):
             route.ctx.public = True
-
-
-def _raise_descriptor_limit() -> None:
-    """Let the process have as many sockets as it may: a relaying stream takes two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

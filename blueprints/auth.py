@@ -13,16 +13,25 @@ from services.identity import bearer_token
 auth = Blueprint("auth", url_prefix="/auth")
 
 
-@auth.route("/ping", methods=["GET", "HEAD"], ctx_public=True, name="ping")
+@auth.get("/ping", ctx_public=True, name="ping")
 async def ping(request: ChatRequest) -> HTTPResponse:
-    """Say that the process serves, and whose token this is.
+    """Say that the process serves, and whose token this is."""
+    return await _probe(request)
 
-    Touches nothing but memory: a health check must not fail because a database is slow.
-    """
+
+@auth.head("/ping", ctx_public=True, name="ping_head")
+async def ping_head(request: ChatRequest) -> HTTPResponse:
+    """The same, without its body."""
+    return await _probe(request)
+
+
+async def _probe(request: ChatRequest) -> HTTPResponse:
+    # Touches nothing but memory: a health check must not fail because a database is slow.
     services = services_of(request)
     if services.streams.draining:
         raise Draining(retry_after=1)
-    token = bearer_token(request.headers.get("authorization"))
+    lines = request.headers.getall("authorization", [])
+    token = bearer_token(", ".join(lines) if lines else None)  # two headers are no token
     if token is None:
         return json({"status": "ok", "authenticated": False})
     principal = await services.identity.verify(token)

@@ -9,7 +9,7 @@ import asyncio
 
 from sanic.exceptions import BadRequest as SanicBadRequest
 
-from blueprints.context import ChatRequest, settings_of
+from blueprints.context import ChatRequest, http_of, settings_of
 from services.errors import BadRequest, PayloadTooLarge, RequestTimedOut, UnsupportedMediaType
 from settings import seconds
 
@@ -26,25 +26,26 @@ async def read_json(request: ChatRequest) -> bytes:
     media_type = request.headers.getone("content-type", "").partition(";")[0]
     if media_type.strip().lower() != "application/json":
         raise UnsupportedMediaType
-    if (request.stream.request_bytes_left or 0) > MAX_BODY:
-        request.stream.keep_alive = False
+    if (http_of(request).request_bytes_left or 0) > MAX_BODY:
+        http_of(request).keep_alive = False
         raise PayloadTooLarge
     try:
         async with asyncio.timeout(seconds(settings_of(request).server.request_timeout_ms)):
             return await _read(request)
     except TimeoutError as exc:
-        request.stream.keep_alive = False
+        http_of(request).keep_alive = False
+        http_of(request).request_body = None  # or Sanic would wait for the rest of it
         raise RequestTimedOut from exc
     except SanicBadRequest as exc:
-        request.stream.keep_alive = False
+        http_of(request).keep_alive = False
         raise BadRequest from exc
 
 
 async def _read(request: ChatRequest) -> bytes:
     body = bytearray()
-    while request.stream.request_body:
-        body += await request.stream.read() or b""
+    while http_of(request).request_body:
+        body += await http_of(request).read() or b""
         if len(body) > MAX_BODY:
-            request.stream.keep_alive = False
+            http_of(request).keep_alive = False
             raise PayloadTooLarge
     return bytes(body)

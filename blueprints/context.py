@@ -7,10 +7,13 @@ the other half of that contract.
 from __future__ import annotations
 
 import secrets
+from asyncio import Transport
 from typing import Any, TypeAlias, cast
 
 from sanic import Request, Sanic
 from sanic.config import Config
+from sanic.http import Http
+from sanic.server import HttpProtocol
 
 from services.bootstrap import Services
 from services.errors import Unauthorized
@@ -29,6 +32,21 @@ def services_of(request: ChatRequest) -> Services:
 def settings_of(request: ChatRequest) -> Settings:
     """The settings of the app that got *request*."""
     return cast(Settings, request.app.ctx.settings)
+
+
+def http_of(request: ChatRequest) -> Http:
+    """The HTTP/1 state machine of the connection, which Sanic's annotations leave open."""
+    return cast(Http, request.stream)
+
+
+def protocol_of(request: ChatRequest) -> HttpProtocol:
+    """The connection's protocol, which Sanic annotates as a transport."""
+    return cast(HttpProtocol, request.protocol)
+
+
+def transport_of(request: ChatRequest) -> Transport:
+    """The connection's transport."""
+    return cast(Transport, request.transport)
 
 
 def request_id_of(request: ChatRequest) -> str:

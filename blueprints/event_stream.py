@@ -9,7 +9,14 @@ import time
 from loguru import logger
 from sanic.response import BaseHTTPResponse
 
-from blueprints.context import ChatRequest, request_id_of, services_of, settings_of
+from blueprints.context import (
+    ChatRequest,
+    protocol_of,
+    request_id_of,
+    services_of,
+    settings_of,
+    transport_of,
+)
 from services import sse
 from services.chat_stream import ChatStream
 from settings import seconds
@@ -49,7 +56,7 @@ async def follow(
             logger.opt(exception=True).bind(request_id=request_id_of(request)).error(
                 "SSE stream error"
             )
-            request.transport.abort()
+            transport_of(request).abort()
             raise
         finally:
             services.heartbeat.leave(connection)
@@ -68,8 +75,8 @@ class _Connection:
     def __init__(self, request: ChatRequest, stream: ChatStream, after: int) -> None:
         self._log = stream.log
         self._position = after
-        self._protocol = request.protocol
-        self._transport = request.transport
+        self._protocol = protocol_of(request)
+        self._transport = transport_of(request)
         self._attention = asyncio.Event()
         self._open = False
         # Bytes that came in with the request may have paused reading, and then no FIN is seen.

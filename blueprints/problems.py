@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from asyncio import CancelledError
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -45,29 +46,12 @@ class ProblemHandler(ErrorHandler):
 
     def default(self, request: ChatRequest, exception: BaseException) -> HTTPResponse:
         """*exception* as a JSON response; what is unforeseen is logged with its traceback."""
-        error = self._translate(exception)
+        error = _translate(request, exception)
         if error.status >= 500 and error.code == ServiceError.code:
             logger.opt(exception=exception).bind(request_id=request_id_of(request)).error(
                 "Unhandled exception"
             )
         return problem(error, request_id_of(request))
-
-    def _translate(self, exception: BaseException) -> ServiceError:
-        match exception:
-            case ServiceError():
-                return exception
-            case MethodNotAllowed():
-                return HttpRefused(405, {"allow": exception.headers.get("Allow", "")})
-            case SanicException():
-                status = exception.status_code
-                if status in KNOWN:
-                    return KNOWN[status]()
-                return HttpRefused(status, {})
-            case CancelledError():
-                # The server gave up waiting for its own handler: RESPONSE_TIMEOUT before a byte.
-                return HttpRefused(503, {"retry-after": "1"})
-            case _:
-                return ServiceError()
 
 
 def problem(error: ServiceError, request_id: str) -> HTTPResponse:
@@ -87,3 +71,29 @@ def problem(error: ServiceError, request_id: str) -> HTTPResponse:
         headers=error.headers,
         content_type="application/json",
     )
+
+
+def _translate(request: ChatRequest, exception: BaseException) -> ServiceError:
+    match exception:
+        case ServiceError():
+            return exception
+        case MethodNotAllowed():
+            return HttpRefused(405, {"allow": ", ".join(_allowed(request))})
+        case SanicException():
+            status = exception.status_code
+            return KNOWN[status]() if status in KNOWN else HttpRefused(status, {})
+        case CancelledError():
+            # The server gave up waiting for its own handler: RESPONSE_TIMEOUT before a byte.
+            return HttpRefused(503, {"retry-after": "1"})
+        case _:
+            return ServiceError()
+
+
+def _allowed(request: ChatRequest) -> list[str]:
+    """The methods of the path; Sanic knows them only for paths without parameters."""
+    allowed = []
+    for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"):
+        with suppress(SanicException):
+            request.app.router.get(request.path, method, request.headers.get("host"))
+            allowed.append(method)
+    return allowed

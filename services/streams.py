@@ -131,6 +131,10 @@ class Streams:
         stream = self._kept.get(stream_id)
         return stream if stream is not None and stream.turn.user_id == user_id else None
 
+    async def idle(self) -> None:
+        """Return when no stream runs."""
+        await self._idle.wait()
+
     async def drain(self, patience: float) -> None:
         """Admit nobody, give running streams *patience* seconds, then end the rest.
 
@@ -191,11 +195,11 @@ class Streams:
         logger.bind(streams=len(self._running)).info("Draining")
         try:
             async with asyncio.timeout(patience):
-                await self._idle.wait()
+                await self.idle()
         except TimeoutError:
             for stream in tuple(self._running):
                 stream.stop("drained")
-            await self._idle.wait()
+            await self.idle()
         # What is left only tidies a socket after its answer has ended.
         for task in tuple(self._tasks):
             task.cancel()

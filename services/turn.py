@@ -17,9 +17,11 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Turn:
     """One user message, who sent it, and how it wants to be answered.
+
+    Middleware may keep what it remembers of a turn in a `WeakKeyDictionary` by turn.
 
     `scenario` names a failure to play instead of asking a provider (see
     `providers/faults.py`); None everywhere but in tests of failures.
@@ -39,12 +41,14 @@ class Turn:
 class Prompt:
     """What is sent to a provider: instructions, then messages, oldest first.
 
-    The last message is the user's. `system` may be empty.
+    The last message is the user's. `system` may be empty. `deadline` is the event loop's time at
+    which the answer must be complete; whoever waits for a provider keeps it.
     """
 
     system: str
     messages: tuple[Message, ...]
     scenario: str | None = None
+    deadline: float | None = None
 
     @property
     def question(self) -> str:

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jwt
@@ -58,7 +59,7 @@ def curl_line(settings: Settings, *, port: int | None = None) -> str:
     )
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], environ: Mapping[str, str], dotenv_path: Path) -> int:
     """Print a token, or one line that says why not; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="make token", description="Print a token for development."
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--ttl", type=_duration, default=DAY, help="seconds, or 90m, 12h, 7d")
     options = parser.parse_args(arguments)
     try:
-        settings = load_settings(os.environ, Path(".env"))
+        settings = load_settings(environ, dotenv_path)
         token = development_token(
             settings, user_id=options.user_id, email=options.email, ttl=options.ttl
         )
@@ -87,4 +88,4 @@ def _duration(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], os.environ, Path(__file__).parents[1] / ".env"))

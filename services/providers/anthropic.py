@@ -65,6 +65,7 @@ class Anthropic:
             self._url,
             headers=self._headers,
             body=msgspec.json.encode(request),
+            deadline=prompt.deadline,
             model=self._model,
             answer=AnthropicAnswer(self.name, self._model),
         )
@@ -122,7 +123,7 @@ class AnthropicAnswer:
             case "message_stop":
                 self.end(events)
             case "error":
-                raise stream_failure(self._provider, bytes(said.error))
+                raise stream_failure(self._provider, said.error)
             case _:
                 pass  # ping, the bounds of blocks, and whatever is added to the dialect
 
@@ -170,7 +171,7 @@ class _Said(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     message: _Message | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: object = None
 
 
 _decode = msgspec.json.Decoder(_Said).decode

@@ -38,6 +38,7 @@ async def converse(
     *,
     headers: Mapping[str, str],
     body: bytes,
+    deadline: float | None,
     model: str,
     answer: Answer,
 ) -> Batches:
@@ -46,7 +47,7 @@ async def converse(
     Raises `ProviderError`. Closing it, or cancelling, closes the socket at once; after `Finish`
     the socket is kept for the next turn.
     """
-    exchange = await transport.post(url, headers=headers, body=body)
+    exchange = await transport.post(url, headers=headers, body=body, deadline=deadline)
     try:
         if exchange.status != 200:
             raise http_failure(

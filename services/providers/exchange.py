@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from services.errors import Phase, ProviderTimeout, ProviderUnavailable
+from services.errors import Phase, ProviderUnavailable
+from services.providers.failures import timed_out
 
 _DRAIN = 2.0
 _ERROR_BODY = 65_536
@@ -26,7 +27,8 @@ class Patience:
 class Exchange:
     """A request that was answered: its status, its headers, and its body to come.
 
-    `connect` is the seconds it took to get a socket, 0.0 if one was reused.
+    `connect` is the seconds it took to get a socket, 0.0 if one was reused; `reusable` tells whether
+    the socket can go back to a pool.
     """
 
     def __init__(
@@ -36,9 +38,10 @@ class Exchange:
         *,
         patience: Patience,
         asked_at: float,
+        deadline: float,
         connect: float,
         reusable: bool,
-        on_release: Callable[[], None],
+        on_release: Callable[[Exchange], None],
     ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
@@ -46,7 +49,7 @@ class Exchange:
         self._provider = provider
         self._response = response
         self._content = response.content
-        self._reusable = reusable
+        self.reusable = reusable
         self._on_release = on_release
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -54,21 +57,20 @@ class Exchange:
         self._phase: Phase = "first_token"
         self._limit = patience.first_token
         self._since = asked_at
+        self._deadline = deadline
         self._reading = False
-        self._timer = self._loop.call_at(asked_at + self._limit, self._check)
+        self._timer = self._loop.call_at(min(asked_at + self._limit, deadline), self._check)
 
     async def read(self) -> bytes:
         """What has arrived, or arrives next; empty at the end.
 
-        Raises `ProviderTimeout` (phase `first_token` or `idle`) and `ProviderUnavailable`.
+        Raises `ProviderTimeout` (phase `first_token`, `idle` or `total`) and `ProviderUnavailable`.
         """
         self._reading = True
         try:
             return await self._content.readany()
         except TimeoutError as exc:
-            raise ProviderTimeout(
-                self._provider, f"silent for {self._limit:g} s", phase=self._phase
-            ) from exc
+            raise timed_out(self._provider, self._phase) from exc
         except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:
             raise ProviderUnavailable(
                 self._provider, f"connection broke: {type(exc).__name__}", phase="stream"
@@ -94,7 +96,7 @@ class Exchange:
             self._phase = "idle"
             self._limit = self._idle
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._since + self._limit, self._check)
+            self._check()
 
     def close(self, *, complete: bool = False) -> None:
         """Let go of the socket: closed at once, or kept for reuse if the answer is *complete*.
@@ -106,30 +108,32 @@ class Exchange:
             return
         self._closed = True
         self._timer.cancel()
-        if complete and self._reusable:
+        if complete and self.reusable and self._content.exception() is None:
             # aiohttp returns the socket to its pool when the end arrives, whether it is read or not.
-            self._timer = self._loop.call_later(_DRAIN, self._release)
-            self._content.on_eof(self._release)
+            self._timer = self._loop.call_later(_DRAIN, self.release)
+            self._content.on_eof(self.release)
         else:
-            self._release()
+            self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Close the socket unless the end of the body has come."""
+        self._closed = True
         self._timer.cancel()
         self._response.close()
-        self._on_release()
+        self._on_release(self)
 
     def _check(self) -> None:
         """Fail the pending read if the silence lasted too long, or look again when it may have.
 
         One timer for a whole answer: re-arming it for every token would cost more than decoding one.
         """
-        due = self._since + self._limit
         now = self._loop.time()
-        if not self._reading:
-            due = (
-                now + self._limit
-            )  # the consumer has the floor; this is not the provider's silence
-        if due <= now:
+        # While the consumer has the floor, the silence is not the provider's.
+        due = (self._since if self._reading else now) + self._limit
+        if now >= self._deadline:
+            self._phase = "total"
+            self._content.set_exception(TimeoutError())
+        elif now >= due:
             self._content.set_exception(TimeoutError())
         else:
-            self._timer = self._loop.call_at(due, self._check)
+            self._timer = self._loop.call_at(min(due, self._deadline), self._check)

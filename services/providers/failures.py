@@ -1,4 +1,4 @@
-"""What a provider's error answer means: which class of error, and when to come back."""
+"""What a provider's failure means: which class of error, and when to come back."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from services.errors import (
     ProviderError,
     ProviderRateLimited,
     ProviderRejected,
+    ProviderTimeout,
     ProviderUnavailable,
 )
 
@@ -33,7 +34,7 @@ def http_failure(
     may be retried, a used-up quota may not, and `x-should-retry` has the last word.
     """
     failure = _classified(
-        provider, status, _identifiers(body), phase="headers", said="answered HTTP"
+        provider, status, _identifiers(_json(body)), phase="headers", said="answered HTTP"
     )
     failure.retry_after = retry_after(headers)
     match headers.get("x-should-retry"):
@@ -44,11 +45,18 @@ def http_failure(
     return failure
 
 
-def stream_failure(provider: str, error: bytes) -> ProviderError:
-    """The error that an error object inside a stream stands for; *error* is its JSON."""
+def stream_failure(provider: str, error: object) -> ProviderError:
+    """The error that an error object inside a stream stands for."""
     identifiers = _identifiers(error)
     return _classified(
         provider, _implied_status(identifiers), identifiers, phase="stream", said="sent an error"
+    )
+
+
+def timed_out(provider: str, phase: Phase) -> ProviderTimeout:
+    """The error for a deadline that passed; there is no time for a retry after the total one."""
+    return ProviderTimeout(
+        provider, f"timed out ({phase})", phase=phase, retryable=phase != "total"
     )
 
 
@@ -69,7 +77,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _until(date: str) -> float:
     try:
         moment = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return math.nan
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -95,12 +103,15 @@ def _classified(
     return ProviderRejected(provider, message, phase=phase, status=status, retryable=False)
 
 
-def _identifiers(body: bytes) -> tuple[str, ...]:
-    """The `type` and `code` of an error body, bare or inside `error`."""
+def _json(body: bytes) -> object:
     try:
-        error = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        return ()
+        return None
+
+
+def _identifiers(error: object) -> tuple[str, ...]:
+    """The `type` and `code` of an error object, bare or inside `error`."""
     if isinstance(error, dict) and isinstance(error.get("error"), dict):
         error = error["error"]
     if not isinstance(error, dict):

@@ -7,10 +7,9 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Final, Literal, TypeAlias, assert_never, get_args
 
-from services.errors import ProviderTimeout
 from services.events import Batches, Connected, Event
 from services.providers import Provider
-from services.providers.failures import http_failure
+from services.providers.failures import http_failure, timed_out
 from services.providers.openai import OpenAIAnswer
 from services.providers.scripted import Stub
 from services.turn import Prompt
@@ -77,7 +76,7 @@ class FaultInjection:
                 assert_never(prompt.scenario)
 
     async def _time_out(self) -> Batches:
-        raise ProviderTimeout(self.name, "played: silent", phase="first_token")
+        raise timed_out(self.name, "first_token")
         yield ()  # what makes this a generator
 
     async def _refuse(self, status: int, headers: dict[str, str]) -> Batches:

@@ -65,6 +65,7 @@ class OpenAI:
             self._url,
             headers=self._headers,
             body=msgspec.json.encode({**self._parameters, "messages": messages}),
+            deadline=prompt.deadline,
             model=self._model,
             answer=OpenAIAnswer(self.name, self._model),
         )
@@ -123,8 +124,8 @@ class OpenAIAnswer:
         if chunk.usage:
             self._usage = chunk.usage
             self._model = chunk.model or self._model
-        if chunk.error and chunk.error != b"null":
-            raise stream_failure(self._provider, bytes(chunk.error))
+        if chunk.error:
+            raise stream_failure(self._provider, chunk.error)
 
     def _garbled(self, message: str) -> ProviderProtocolError:
         return ProviderProtocolError(self._provider, message, phase="stream")
@@ -165,7 +166,7 @@ class _Chunk(msgspec.Struct, gc=False):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: object = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
-from asyncio import sleep
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import count
 
 from services.errors import ProviderError
 from services.events import Batch, Batches, Retry, TextDelta
 from services.providers import Provider
-from services.providers.deadline import Deadline
 from services.turn import Prompt
 
 # Waits double from `base` and stop growing at 8 s for the usual base of half a second.
@@ -45,33 +46,26 @@ class Retrying:
         return self._provider.name
 
     async def stream(self, prompt: Prompt) -> Batches:
-        """See `Provider.stream`. Raises `ProviderTimeout` (phase `total`) besides the attempts' own errors."""
-        deadline = Deadline(self.name, self._total_timeout)
-        try:
-            for attempt in count(1):
-                spoken = False
-                try:
-                    async with aclosing(self._provider.stream(prompt)) as batches:
-                        while True:
-                            with deadline:
-                                batch = await anext(batches, None)
-                            if batch is None:
-                                break
-                            spoken = spoken or has_text(batch)
-                            yield batch
-                except ProviderError as error:
-                    delay = self._delay(error, attempt)
-                    last = spoken or not error.retryable or attempt > self._max_retries
-                    if last or delay >= deadline.remaining:
-                        raise
-                    retry = Retry(self.name, attempt, delay, error.code)
-                else:
-                    return
-                yield (retry,)
-                with deadline:
-                    await sleep(retry.delay)
-        finally:
-            deadline.close()
+        """See `Provider.stream`; the total timeout becomes the prompt's deadline, unless that is sooner."""
+        prompt = within(prompt, self._total_timeout)
+        for attempt in count(1):
+            spoken = False
+            try:
+                async with aclosing(self._provider.stream(prompt)) as batches:
+                    async for batch in batches:
+                        spoken = spoken or has_text(batch)
+                        yield batch
+            except ProviderError as error:
+                if spoken or not error.retryable or attempt > self._max_retries:
+                    raise
+                delay = self._delay(error, attempt)
+                if delay >= remaining(prompt):
+                    raise
+                retry = Retry(self.name, attempt, delay, error.code)
+            else:
+                return
+            yield (retry,)
+            await asyncio.sleep(retry.delay)
 
     def _delay(self, error: ProviderError, attempt: int) -> float:
         if error.retry_after is not None:
@@ -83,3 +77,16 @@ class Retrying:
 def has_text(batch: Batch) -> bool:
     """Whether *batch* says something to the user."""
     return any(type(event) is TextDelta for event in batch)
+
+
+def within(prompt: Prompt, seconds: float) -> Prompt:
+    """*prompt* with a deadline *seconds* from now, or its own if that is sooner."""
+    deadline = asyncio.get_running_loop().time() + min(seconds, remaining(prompt))
+    return replace(prompt, deadline=deadline)
+
+
+def remaining(prompt: Prompt) -> float:
+    """Seconds until the deadline of *prompt*; infinite if it has none."""
+    if prompt.deadline is None:
+        return math.inf
+    return prompt.deadline - asyncio.get_running_loop().time()

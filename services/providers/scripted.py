@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from services.events import Batches, Connected, Finish, TextDelta, Usage
+from services.providers.failures import timed_out
 from services.turn import Prompt
 
 _CLOSING_LINE = "This is a stub response for Phase 4."
@@ -27,7 +28,7 @@ class Stub:
         return "stub"
 
     def stream(self, prompt: Prompt) -> Batches:
-        """The script for *prompt*; never fails."""
+        """The script for *prompt*; only the deadline can cut it short."""
         if "long story" in prompt.question.lower():
             return self.story(prompt)
         return self._echo(prompt)
@@ -41,6 +42,8 @@ class Stub:
         for told, word in enumerate(words, 1):
             yield (TextDelta(word),)
             await asyncio.sleep(began + self._story_duration * told / len(words) - loop.time())
+            if prompt.deadline is not None and loop.time() >= prompt.deadline:
+                raise timed_out(self.name, "total")
         yield (self._usage(prompt, _tokens(len("".join(words)))), Finish("stop"))
 
     async def _echo(self, prompt: Prompt) -> Batches:

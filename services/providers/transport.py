@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from types import SimpleNamespace, TracebackType
 from typing import Self
@@ -11,8 +12,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from services.errors import ProviderTimeout, ProviderUnavailable
+from services.errors import Phase, ProviderUnavailable
 from services.providers.exchange import Exchange, Patience
+from services.providers.failures import timed_out
 
 _DNS_TTL = 60
 _KEEP_ALIVE = 30.0
@@ -42,14 +44,19 @@ class Transport:
         self.connects = 0
         self.overflows = 0
         self.connect_seconds = 0.0
-        self.pooled = 0
-        """Streams that hold a pooled socket right now."""
+        self._open: set[Exchange] = set()
+        self._pooled = 0
         self._max_sockets = max_sockets
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout)
         self._patience = Patience(first_token=first_token_timeout, idle=idle_timeout)
         self._proxy = proxy
         self._pool: aiohttp.ClientSession
         self._overflow: aiohttp.ClientSession
+
+    @property
+    def open(self) -> int:
+        """Answers that hold a socket right now."""
+        return len(self._open)
 
     async def __aenter__(self) -> Self:
         """Prepare the pools; no connection is made yet."""
@@ -69,34 +76,42 @@ class Transport:
         traceback: TracebackType | None,
     ) -> None:
         """Close every socket, also those in use."""
+        for exchange in tuple(self._open):
+            exchange.release()
         await self._pool.close()
         await self._overflow.close()
 
-    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Exchange:
+    async def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, deadline: float | None = None
+    ) -> Exchange:
         """Send *body* and wait for the response's headers, whatever their status.
 
-        Raises `ProviderTimeout` (phase `connect` or `first_token`) and `ProviderUnavailable`.
+        Raises `ProviderTimeout` (phase `connect`, `first_token`, or `total` at *deadline*, in the
+        event loop's time) and `ProviderUnavailable`.
         Cancelling closes the socket, also while it connects. The caller closes the exchange.
         """
-        pooled = self.pooled < self._max_sockets
+        pooled = self._pooled < self._max_sockets
         session = self._pool if pooled else self._overflow
         self.overflows += not pooled
-        self.pooled += pooled
-        opening = _Opening()
+        self._pooled += pooled
+        opening = _Opening(math.inf if deadline is None else deadline)
         try:
             response = await self._send(session, url, headers, body, opening)
         except BaseException:
-            self.pooled -= pooled
+            self._pooled -= pooled
             raise
-        return Exchange(
+        exchange = Exchange(
             self.provider,
             response,
             patience=self._patience,
             asked_at=opening.connected_at,
+            deadline=opening.deadline,
             connect=opening.connect,
             reusable=pooled,
-            on_release=self._give_back if pooled else _nothing,
+            on_release=self._released,
         )
+        self._open.add(exchange)
+        return exchange
 
     async def _send(
         self,
@@ -107,8 +122,8 @@ class Transport:
         opening: _Opening,
     ) -> aiohttp.ClientResponse:
         try:
-            # It has no deadline until the trace tells that there is a connection.
-            async with asyncio.timeout(None) as opening.timeout:
+            # The patience for a first token begins when the trace tells that there is a connection.
+            async with asyncio.timeout_at(opening.deadline) as opening.timeout:
                 return await session.post(
                     url,
                     headers=headers,
@@ -118,9 +133,9 @@ class Transport:
                     trace_request_ctx=opening,
                 )
         except aiohttp.ConnectionTimeoutError as exc:
-            raise ProviderTimeout(self.provider, "no connection in time", phase="connect") from exc
+            raise timed_out(self.provider, "connect") from exc
         except TimeoutError as exc:
-            raise ProviderTimeout(self.provider, "no answer in time", phase="first_token") from exc
+            raise timed_out(self.provider, opening.phase) from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise ProviderUnavailable(
                 self.provider,
@@ -162,12 +177,10 @@ class Transport:
         opening.arm(self._patience.first_token)
         self.pool_hits += 1
 
-    def _give_back(self) -> None:
-        self.pooled -= 1
-
-
-def _nothing() -> None:
-    """An overflow connection counts nowhere."""
+    def _released(self, exchange: Exchange) -> None:
+        if exchange in self._open:
+            self._open.remove(exchange)
+            self._pooled -= exchange.reusable
 
 
 class _Opening:
@@ -175,15 +188,21 @@ class _Opening:
 
     timeout: asyncio.Timeout
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float) -> None:
         self._loop = asyncio.get_running_loop()
+        self.deadline = deadline
         self.started_at = self._loop.time()
         self.connected_at = 0.0
         self.connect = 0.0
 
     def arm(self, patience: float) -> None:
         self.connected_at = self._loop.time()
-        self.timeout.reschedule(self.connected_at + patience)
+        self.timeout.reschedule(min(self.connected_at + patience, self.deadline))
+
+    @property
+    def phase(self) -> Phase:
+        """What ran out, if the timeout struck."""
+        return "total" if self._loop.time() >= self.deadline else "first_token"
 
 
 def proxy_for(url: str) -> str | None:

@@ -1,0 +1,90 @@
+"""Run the app as one process: its socket, its signals, its end.
+
+Sanic's own runners leave moments in which a SIGTERM is lost or kills, hold keep-alive connections to
+the full shutdown timeout, and run a drain twice at a second signal (docs/decisions/0004). Here the
+signals are caught before anything else, and any number of them is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+import socket
+from collections.abc import Callable
+
+import uvloop
+from loguru import logger
+from sanic.server.async_server import AsyncioServer
+
+from blueprints.context import ChatApp
+
+# Connects wait here while the loop is busy; Sanic's 100 turns a thousand at once into second-long waits.
+BACKLOG = 2048
+# After the drain every answer is complete; this is for the last bytes on their way, in seconds.
+LAST_BYTES = 2.0
+
+
+def run(app: ChatApp, host: str, port: int, *, on_ready: Callable[[int], None]) -> None:
+    """Serve *app* until SIGTERM or SIGINT; *on_ready* is told the port.
+
+    Raises `OSError` if the port is taken, and what the app's own start raises.
+    """
+    _raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(app, host, port, on_ready))
+
+
+async def _serve(app: ChatApp, host: str, port: int, on_ready: Callable[[int], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listening = socket.create_server((host, port), backlog=BACKLOG)
+    server = await app.create_server(
+        sock=listening,
+        backlog=BACKLOG,
+        return_asyncio_server=True,
+        asyncio_server_kwargs={"start_serving": False},
+    )
+    assert server is not None  # noqa: S101 - what Sanic's signature leaves open
+    await server.startup()
+    try:
+        await server.before_start()
+        await server.start_serving()
+        await server.after_start()
+        _settle_garbage_collector()
+        on_ready(listening.getsockname()[1])
+        await stop.wait()
+        logger.info("Stopping")
+        # Still accepting: newcomers are told 503, with Retry-After, while streams finish.
+        await server.before_stop()
+        await _disconnect(server)
+    finally:
+        await server.after_stop()
+
+
+async def _disconnect(server: AsyncioServer) -> None:
+    if server.server is not None:
+        server.server.close()
+    for connection in tuple(server.connections):
+        connection.close_if_idle()
+    if handlers := [connection._task for connection in server.connections if connection._task]:
+        await asyncio.wait(handlers, timeout=LAST_BYTES)
+    for connection in tuple(server.connections):
+        connection.abort()
+
+
+def _settle_garbage_collector() -> None:
+    # What exists now lives as long as the process: no collection needs to look at it again, and
+    # thousands of streams opening at once should not set off full ones.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def _raise_descriptor_limit() -> None:
+    """Let the process have as many sockets as it may: a relaying stream takes two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

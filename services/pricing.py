@@ -1,0 +1,155 @@
+"""What an answer costs: exact decimal arithmetic on a table of prices per model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Context, Decimal, Inexact
+from pathlib import Path
+from typing import Any, Final
+
+from loguru import logger
+
+
+class BadPriceFile(Exception):
+    """The price file can't be used; the message names the file and the entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per million tokens. `cached_input` is what the provider takes for input it had cached."""
+
+    input: Decimal
+    cached_input: Decimal
+    output: Decimal
+
+
+def _price(*usd: str) -> Price:
+    return Price(*map(Decimal, usd))
+
+
+# https://developers.openai.com/api/docs/pricing and https://platform.claude.com/docs/en/about-claude/pricing,
+# as of November 2026. Models whose price depends on the length of the prompt are left out.
+BUILT_IN: Final[Mapping[str, Price]] = {
+    "gpt-4o-mini": _price("0.15", "0.075", "0.60"),
+    "gpt-4o": _price("2.50", "1.25", "10.00"),
+    "gpt-4o-2024-05-13": _price("5.00", "5.00", "15.00"),
+    "gpt-4.1": _price("2.00", "0.50", "8.00"),
+    "gpt-4.1-mini": _price("0.40", "0.10", "1.60"),
+    "gpt-4.1-nano": _price("0.10", "0.025", "0.40"),
+    "gpt-5": _price("1.25", "0.125", "10.00"),
+    "gpt-5-mini": _price("0.25", "0.025", "2.00"),
+    "gpt-5-nano": _price("0.05", "0.005", "0.40"),
+    "gpt-5.4-mini": _price("0.75", "0.075", "4.50"),
+    "gpt-5.4-nano": _price("0.20", "0.02", "1.25"),
+    "o3": _price("2.00", "0.50", "8.00"),
+    "o3-mini": _price("1.10", "0.55", "4.40"),
+    "o4-mini": _price("1.10", "0.275", "4.40"),
+    "claude-fable-5-1": _price("10.00", "0.25", "50.00"),
+    "claude-fable-5": _price("10.00", "1.00", "50.00"),
+    "claude-opus-5-5": _price("4.00", "0.20", "20.00"),
+    "claude-opus-5": _price("5.00", "0.50", "25.00"),
+    "claude-opus-4-8": _price("5.00", "0.50", "25.00"),
+    "claude-opus-4-7": _price("5.00", "0.50", "25.00"),
+    "claude-opus-4-6": _price("5.00", "0.50", "25.00"),
+    "claude-opus-4-5": _price("5.00", "0.50", "25.00"),
+    "claude-opus-4-1": _price("15.00", "1.50", "75.00"),
+    "claude-sonnet-5-5": _price("2.00", "0.10", "10.00"),
+    "claude-sonnet-5": _price("2.00", "0.20", "10.00"),
+    "claude-sonnet-4-6": _price("3.00", "0.30", "15.00"),
+    "claude-sonnet-4-5": _price("3.00", "0.30", "15.00"),
+    "claude-haiku-4-5": _price("1.00", "0.10", "5.00"),
+}
+
+# What may follow a name in the table: `gpt-4o-2024-08-06`, `claude-haiku-4-5-20251001`,
+# `gpt-4-0613`, `claude-sonnet-4-5@20250929`, `gpt-4o-latest`. Anything else is another model
+# (`gpt-5` is not `gpt-5-pro`), and a wrong price is worse than none.
+_DATED: Final = re.compile(r"(.+?)(?:-latest|[-@](?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}))")
+
+_EXACT: Final = Context(prec=80, traps=[Inexact])
+_MOST_USD: Final = 1_000_000
+_MOST_DECIMALS: Final = 12
+_MOST_WARNINGS: Final = 100
+
+
+class Prices:
+    """Prices by model name; a dated name has the price of the longest name it starts with."""
+
+    def __init__(self, table: Mapping[str, Price] = BUILT_IN) -> None:
+        self._table = dict(table)
+        self._unknown: set[str] = set()
+
+    @classmethod
+    def load(cls, path: Path) -> Prices:
+        """The built-in prices, with those in the JSON file at *path* added or put in their place.
+
+        The file maps names to `{"input": 0.15, "cached_input": 0.075, "output": 0.6}`, in USD per
+        million tokens; without `cached_input`, cached tokens cost what others do. Raises `BadPriceFile`.
+        """
+        try:
+            content = json.loads(path.read_text("utf-8"), parse_float=Decimal, parse_int=Decimal)
+        except (OSError, ValueError, RecursionError) as exc:
+            raise BadPriceFile(f"{path}: {exc}") from exc
+        if not isinstance(content, dict):
+            raise BadPriceFile(f"{path}: must be an object that maps model names to prices")
+        given = {model: _parse(f"{path}: {model}", entry) for model, entry in content.items()}
+        return cls({**BUILT_IN, **given})
+
+    def find(self, model: str) -> Price | None:
+        """The price of *model*, or None, with one warning in the log for each unknown name."""
+        if price := self._table.get(model):
+            return price
+        if (dated := _DATED.fullmatch(model)) and (price := self._table.get(dated[1])):
+            return price
+        # Names come from providers: do not remember, nor log, more of them than a person would read.
+        if model not in self._unknown and len(self._unknown) < _MOST_WARNINGS:
+            self._unknown.add(model)
+            logger.bind(model=model).warning("Model has no price")
+        return None
+
+    def cost(
+        self, model: str, *, tokens_in: int, tokens_out: int, cached: int = 0
+    ) -> Decimal | None:
+        """Exactly what *tokens_in*, of which *cached* were, and *tokens_out* cost in USD; None if unknown."""
+        price = self.find(model)
+        if price is None:
+            return None
+        cached = min(cached, tokens_in)
+        usd = _EXACT.multiply(price.output, Decimal(tokens_out))
+        usd = _EXACT.fma(price.cached_input, Decimal(cached), usd)
+        usd = _EXACT.fma(price.input, Decimal(tokens_in - cached), usd)
+        return usd.scaleb(-6, _EXACT)
+
+
+def plain(amount: Decimal) -> str:
+    """*amount* as digits with at most one point: no exponent, no zeros at the end. Raises ValueError if not finite."""
+    if not amount.is_finite():
+        raise ValueError("not a finite amount")
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _parse(where: str, entry: Any) -> Price:
+    if not isinstance(entry, dict):
+        raise BadPriceFile(f"{where}: must be an object with input and output")
+    if unknown := entry.keys() - {"input", "cached_input", "output"}:
+        raise BadPriceFile(f"{where}: {min(unknown)} is not known")
+    if missing := {"input", "output"} - entry.keys():
+        raise BadPriceFile(f"{where}: {min(missing)} is missing")
+    full = {"input": entry["input"], "cached_input": entry["input"], **entry}
+    return Price(**{name: _usd(f"{where}: {name}", amount) for name, amount in full.items()})
+
+
+def _usd(where: str, amount: Any) -> Decimal:
+    # `json` gives NaN and Infinity as floats, everything else that is a number as Decimal.
+    if not isinstance(amount, Decimal):
+        raise BadPriceFile(f"{where} must be a number")
+    exponent = amount.as_tuple().exponent
+    written_out = isinstance(exponent, int) and exponent >= -_MOST_DECIMALS
+    if not written_out or not 0 <= amount <= _MOST_USD:
+        raise BadPriceFile(
+            f"{where} must be 0 to {_MOST_USD} with at most {_MOST_DECIMALS} decimals"
+        )
+    return amount

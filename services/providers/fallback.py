@@ -1,0 +1,77 @@
+"""Ask another provider when the first choice fails before its first word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from services.errors import ProviderError, ProviderRejected
+from services.events import Batches, Retry
+from services.providers import Provider
+from services.providers.breaker import Breaker
+from services.providers.retry import has_text, within
+from services.turn import Prompt
+
+
+class Fallback:
+    """A provider that asks *providers* in order until one answers.
+
+    Each step to the next is reported as a `Retry` without delay. Once a word was yielded there is
+    no next one, nor when *total_timeout*, which all of them share, is over. Each provider has a circuit
+    breaker: after *failures* in a row turns pass it by, but for a probe every *cooldown* seconds.
+    Durations are seconds.
+    """
+
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        *,
+        failures: int = 5,
+        cooldown: float = 30.0,
+        total_timeout: float = 600.0,
+    ) -> None:
+        self._choices = [
+            (provider, Breaker(failures=failures, cooldown=cooldown)) for provider in providers
+        ]
+        self._total_timeout = total_timeout
+
+    @property
+    def name(self) -> str:
+        """All names, in order; events carry the name of the one they come from."""
+        return ",".join(provider.name for provider, _ in self._choices)
+
+    async def stream(self, prompt: Prompt) -> Batches:
+        """See `Provider.stream`. Raises the error of the provider that was asked last."""
+        prompt = within(prompt, self._total_timeout)
+        failure: ProviderError | None = None
+        attempt = 0
+        for provider, breaker in self._choices:
+            # If every breaker is open the last provider is asked all the same: somebody has to answer.
+            is_last_hope = failure is None and provider is self._choices[-1][0]
+            if not breaker.admit() and not is_last_hope:
+                continue
+            if failure is not None:
+                yield (Retry(failure.provider, attempt, 0.0, failure.code),)
+            attempt += 1
+            spoken = False
+            try:
+                async with aclosing(provider.stream(prompt)) as batches:
+                    async for batch in batches:
+                        spoken = spoken or has_text(batch)
+                        yield batch
+            except ProviderError as error:
+                if _is_its_fault(error):
+                    breaker.failed()
+                if spoken or error.phase == "total":
+                    raise
+                failure = error
+            else:
+                breaker.succeeded()
+                return
+        if failure is not None:
+            raise failure
+
+
+def _is_its_fault(error: ProviderError) -> bool:
+    """Whether the next turn would probably fail likewise; a request it will not take says nothing."""
+    return not isinstance(error, ProviderRejected) or error.status in (401, 403, 404)

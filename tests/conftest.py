@@ -1,0 +1,62 @@
+"""What every test may use: an app with its settings, a client, tokens, and nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import create_app
+from blueprints.context import ChatApp
+from sanic_server import teach_pytest_sanic
+from settings import Settings
+from settings.development import development_token
+
+teach_pytest_sanic()
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The variables an app under test is started with; a test adds its own."""
+    return {
+        "DATABASE_URL": f"sqlite:///{tmp_path}/chat.db",
+        "LOG_FILE": "",
+        "OPENAI_RETRY_BASE_MS": "1",
+    }
+
+
+@pytest.fixture
+def make_app(environment: dict[str, str]) -> Callable[..., ChatApp]:
+    """Makes an app of `environment`, with settings given as variables and parts as keywords."""
+
+    def make(variables: dict[str, str] | None = None, **parts: Any) -> ChatApp:
+        return create_app(Settings.from_env(environment | (variables or {})), **parts)
+
+    return make
+
+
+@pytest.fixture
+def token() -> str:
+    """A token of `test-user-id`, good for an hour."""
+    return development_token(Settings(), ttl=3600)
+
+
+@pytest.fixture
+def bearer(token: str) -> dict[str, str]:
+    """The header that carries `token`."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that leaves a task behind has found a leak, or is one."""
+    if "loop" not in request.fixturenames:
+        yield
+        return
+    loop: asyncio.AbstractEventLoop = request.getfixturevalue("loop")
+    yield
+    left = [task for task in asyncio.all_tasks(loop) if not task.done()]
+    assert left == []

@@ -1,0 +1,44 @@
+"""The whole service on a real socket, with a client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import aiohttp
+import pytest
+from chat_client import ChatClient
+
+from blueprints.context import ChatApp
+from sanic_server import SanicServer
+
+Serve: TypeAlias = Callable[..., Awaitable[ChatClient]]
+
+
+@pytest.fixture
+async def serving(
+    loop: Any, make_app: Callable[..., ChatApp], bearer: dict[str, str]
+) -> AsyncIterator[Serve]:
+    """Starts the service, with variables and parts, and gives a client with a valid token."""
+    servers: list[SanicServer] = []
+    sessions: list[aiohttp.ClientSession] = []
+
+    async def start(variables: dict[str, str] | None = None, **parts: Any) -> ChatClient:
+        server = SanicServer(make_app(variables, **parts))
+        await server.start()
+        servers.append(server)
+        session = aiohttp.ClientSession()
+        sessions.append(session)
+        return ChatClient(session, server, bearer)
+
+    yield start
+    for session in sessions:
+        await session.close()
+    for server in servers:
+        await server.stop()
+
+
+@pytest.fixture
+async def client(serving: Serve) -> ChatClient:
+    """A client of the service as it is by default."""
+    return await serving()

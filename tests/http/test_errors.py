@@ -1,0 +1,290 @@
+"""Every way a request can fail is one JSON shape, and the next request is served."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+
+import aiohttp
+import pytest
+from chat_client import CHAT, ChatClient, raw_exchange
+
+from sanic_server import serve
+
+PING = "/api/v1/auth/ping"
+
+
+def problem(raw: bytes) -> tuple[int, dict]:
+    """Status and error of a raw response."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]), json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        ({"message": ""}, "message", "at least 1 character"),
+        ({"message": " \n\t\u3000"}, "message", "must not be only white space"),
+        ({"message": "a" * 4001}, "message", "at most 4000 characters"),
+        ({"message": 1}, "message", "valid string"),
+        ({"message": None}, "message", "valid string"),
+        ({}, "message", "required"),
+        ({"message": "a\0b"}, "message", "must not contain NUL"),
+        ({"message": "x", "useMemory": "true"}, "useMemory", "valid boolean"),
+        ({"message": "x", "useMemory": 1}, "useMemory", "valid boolean"),
+        ({"message": "x", "resumable": "yes"}, "resumable", "valid boolean"),
+        ({"message": "x", "sessionId": "invalid"}, "sessionId", "session-"),
+        ({"message": "x", "sessionId": "session-20250819-143022-a1b2\n"}, "sessionId", "session-"),
+        (
+            {"message": "x", "sessionId": "session-\u0662\u0660\u0662\u06650819-143022-a1b2"},
+            "sessionId",
+            "session-",
+        ),
+        ({"message": "x", "sessionId": ""}, "sessionId", "session-"),
+        ({"message": "x", "sessionId": 7}, "sessionId", "valid string"),
+        ([], "body", "must be a JSON object"),
+        ("text", "body", "must be a JSON object"),
+        (None, "body", "must be a JSON object"),
+    ],
+)
+async def test_a_wrong_field_is_named(client: ChatClient, body, field, said):
+    reply = await client.send(
+        "POST", CHAT, data=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
+
+    assert reply.status == 400
+    assert reply.error["code"] == "VALIDATION_ERROR"
+    assert reply.error["request_id"] == reply.headers["x-request-id"]
+    [detail] = reply.error["details"]
+    assert detail["field"] == field
+    assert said in detail["message"]
+
+
+async def test_every_wrong_field_is_named_at_once(client: ChatClient):
+    body = {"message": "", "useMemory": 1, "sessionId": "x", "resumable": None}
+
+    reply = await client.send("POST", CHAT, json=body)
+
+    assert [detail["field"] for detail in reply.error["details"]] == [
+        "message",
+        "useMemory",
+        "sessionId",
+        "resumable",
+    ]
+
+
+async def test_a_lone_surrogate_is_refused(client: ChatClient):
+    reply = await client.send(
+        "POST", CHAT, data=b'{"message":"\\ud800"}', headers={"Content-Type": "application/json"}
+    )
+
+    assert reply.status == 400
+    assert reply.error["code"] == "VALIDATION_ERROR"
+
+
+async def test_what_was_sent_is_not_repeated_in_an_error(client: ChatClient):
+    reply = await client.send("POST", CHAT, json={"message": {"planted": "s3cret-text"}})
+
+    assert reply.status == 400
+    assert b"s3cret-text" not in reply.body
+
+
+async def test_unknown_fields_are_ignored_and_4000_characters_are_fine(client: ChatClient):
+    reply = await client.ask("ä" * 4000, surprise=[1, 2])
+
+    assert reply.status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"{'message': 'x'}",
+        b'{"message": "x"} trailing',
+        b'{"message": NaN}',
+        b'\xff\xfe{"message":"x"}',
+        '{"message":"x"}'.encode("utf-16"),
+        b'{"message": "\xff"}',
+        b"[" * 20_000,
+        b'{"message": ' + b"9" * 5_000 + b"}",
+    ],
+    ids=lambda body: repr(body[:16]),
+)
+async def test_what_is_no_json_is_said_to_be_none(client: ChatClient, body):
+    reply = await client.send("POST", CHAT, data=body, headers={"Content-Type": "application/json"})
+
+    assert reply.status == 400
+    assert reply.error["code"] == "INVALID_JSON"
+
+
+@pytest.mark.parametrize(
+    "media_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""]
+)
+async def test_a_body_that_is_not_json_by_its_type_is_415(client: ChatClient, media_type):
+    reply = await client.send(
+        "POST", CHAT, data=b'{"message":"x"}', headers={"Content-Type": media_type}
+    )
+
+    assert reply.status == 415
+    assert reply.error["code"] == "UNSUPPORTED_MEDIA_TYPE"
+
+
+@pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON"])
+async def test_json_may_be_spelt_in_other_ways(client: ChatClient, media_type):
+    reply = await client.send(
+        "POST", CHAT, data=b'{"message":"x"}', headers={"Content-Type": media_type}
+    )
+
+    assert reply.status == 200
+
+
+async def test_a_body_that_is_too_large_is_413_before_it_is_read(client: ChatClient, bearer):
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: {bearer['Authorization']}\r\nContent-Length: 1000000\r\n\r\n"
+    )
+
+    status, error = problem(await raw_exchange(client.port, head.encode()))
+
+    assert (status, error["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+async def test_a_chunked_body_that_is_too_large_is_413(client: ChatClient):
+    async def body():
+        for _ in range(20):
+            yield b"x" * 4096
+
+    reply = await client.send(
+        "POST", CHAT, data=body(), headers={"Content-Type": "application/json"}
+    )
+
+    assert reply.status == 413
+    assert reply.error["code"] == "PAYLOAD_TOO_LARGE"
+
+
+async def test_a_chunked_body_is_read(client: ChatClient):
+    async def body():
+        for piece in (b'{"mess', b'age":', b'"hi"}'):
+            yield piece
+
+    reply = await client.send(
+        "POST", CHAT, data=body(), headers={"Content-Type": "application/json"}
+    )
+
+    assert reply.status == 200
+
+
+async def test_authentication_is_decided_before_the_body_is_read(client: ChatClient):
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "Content-Length: 1000000\r\n\r\n"
+    )
+
+    status, error = problem(await raw_exchange(client.port, head.encode()))
+
+    assert (status, error["code"]) == (401, "UNAUTHORIZED")
+
+
+async def test_401_says_how_to_authenticate(client: ChatClient):
+    reply = await client.send("POST", CHAT, json={}, headers={"Authorization": "Bearer nonsense"})
+
+    assert reply.status == 401
+    assert reply.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", CHAT, {"POST", "HEAD"}),
+        ("GET", CHAT, {"POST", "HEAD"}),
+        ("POST", PING, {"GET", "HEAD"}),
+        ("PATCH", f"{CHAT}/str_x", {"GET", "HEAD", "DELETE"}),
+    ],
+)
+async def test_another_method_is_405_and_told_which_are_allowed(client, method, path, allowed):
+    reply = await client.send(method, path)
+
+    assert reply.status == 405
+    assert reply.error["code"] == "METHOD_NOT_ALLOWED"
+    assert allowed <= set(re.split(r", *", reply.headers["allow"]))
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api", "/api/v1/chat/nothing/here", "/..%2f", "/api/v2/chat"]
+)
+async def test_an_unknown_path_is_404(client: ChatClient, path):
+    reply = await client.send("GET", path)
+
+    assert reply.status == 404
+    assert reply.error["code"] == "NOT_FOUND"
+    assert reply.headers["x-request-id"] == reply.error["request_id"]
+
+
+@pytest.mark.parametrize(
+    "path", [CHAT, PING, "/docs", "/docs/openapi.json", "/nothing", f"{CHAT}/x"]
+)
+async def test_head_has_headers_only_and_never_fails(client: ChatClient, path):
+    reply = await client.send("HEAD", path)
+
+    assert reply.status < 500
+    assert reply.body == b""
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"NONSENSE\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 20_000 + b"\r\n\r\n", 413),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"POST /api/v1/chat HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (
+            b"POST /api/v1/chat HTTP/1.1\r\nHost: x\r\nExpect: magic\r\nContent-Length: 1\r\n\r\nx",
+            417,
+        ),
+    ],
+    ids=["line", "version", "url", "header", "colon", "length", "expect"],
+)
+async def test_broken_http_gets_the_same_shape(client: ChatClient, data, expected):
+    status, error = problem(await raw_exchange(client.port, data))
+
+    assert status == expected
+    assert set(error) == {"code", "message", "request_id"}
+
+
+async def test_a_body_that_does_not_come_is_408(serving, bearer):
+    client = await serving({"REQUEST_TIMEOUT_MS": "200"})
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: {bearer['Authorization']}\r\nContent-Length: 20\r\n\r\n{{"
+    )
+
+    status, error = problem(await raw_exchange(client.port, head.encode()))
+
+    assert (status, error["code"]) == (408, "REQUEST_TIMEOUT")
+
+
+async def test_a_500_says_nothing_of_the_inside(make_app, bearer):
+    app = make_app()
+
+    @app.get("/broken", ctx_public=True)
+    async def broken(request):
+        raise RuntimeError("the inside")
+
+    async with serve(app) as server, aiohttp.ClientSession() as session:
+        reply = await ChatClient(session, server, bearer).send("GET", "/broken")
+
+    assert reply.status == 500
+    assert reply.error["code"] == "INTERNAL_ERROR"
+    assert reply.error["message"] == "Internal server error."
+
+
+async def test_the_next_client_is_served_after_any_failure(client: ChatClient):
+    for data in (b"NONSENSE\r\n\r\n", b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n"):
+        with suppress(TimeoutError):
+            await raw_exchange(client.port, data, patience=0.2)
+
+    assert (await client.ask("hi")).status == 200

@@ -1,0 +1,1 @@
+"""Two middleware plug-ins for AI Chat API."""

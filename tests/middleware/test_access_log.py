@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from small_app import bearer, built_in, client_of, small_app
+
+NAMES = ("request_id", "access_log", "auth")
+
+
+def said(lines, *messages):
+    return [line for line in lines if line["message"] in messages]
+
+
+@pytest.fixture
+def app():
+    return small_app(built_in(*NAMES))
+
+
+async def test_a_finished_request_is_one_line_with_its_facts(app, lines):
+    headers = bearer() | {"x-request-id": "mine"}
+
+    async with client_of(app) as client:
+        await client.get("/closed?token=hunter2", headers)
+
+    (line,) = said(lines, "Request finished")
+    assert line["level"].name == "INFO"
+    assert 0 <= line["extra"].pop("ms") < 5000
+    assert line["extra"] == {
+        "request_id": "mine",
+        "method": "GET",
+        "path": "/closed",
+        "status": 200,
+        "client": "127.0.0.1",
+        "user_id": "user-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/nowhere", 404), ("/broken", 500), ("/closed", 401)]
+)
+async def test_an_error_is_logged_with_its_status(app, lines, path, status):
+    async with client_of(app) as client:
+        await client.get(path)
+
+    (line,) = said(lines, "Request finished")
+    assert line["extra"]["status"] == status
+
+
+async def test_a_chat_is_logged_when_it_is_received_and_not_when_its_headers_leave(app, lines):
+    """Its end is logged by the stream, which alone knows it."""
+    async with client_of(app) as client:
+        response = await client.session.post(
+            client.server.url("/api/v1/chat"), headers={"x-request-id": "mine"}
+        )
+
+        (line,) = said(lines, "Chat request received", "Request finished")
+        response.close()
+
+    assert line["message"] == "Chat request received"
+    assert line["extra"]["request_id"] == "mine"
+
+
+async def test_the_health_probe_is_logged_at_debug_only(app, lines):
+    async with client_of(app) as client:
+        await client.get("/api/v1/auth/ping")
+
+    (line,) = said(lines, "Request finished")
+    assert line["level"].name == "DEBUG"
+
+
+async def test_a_client_that_leaves_is_not_logged_as_an_error(app, lines):
+    async with client_of(app) as client:
+        _, writer = await asyncio.open_connection("127.0.0.1", client.server.port)
+        writer.write(b"GET /stalls HTTP/1.1\r\nHost: h\r\n\r\n")
+        await app.ctx.reached.wait()
+        writer.close()
+        await writer.wait_closed()
+
+    (line,) = said(lines, "Request finished", "Client left before the answer")
+    assert line["message"] == "Client left before the answer"
+    assert "status" not in line["extra"]
+
+
+async def test_no_line_holds_a_token_or_a_query(app, lines):
+    headers = bearer()
+
+    async with client_of(app) as client:
+        await client.get("/closed?access_token=hunter2", headers)
+        await client.get("/nowhere?access_token=hunter2", headers)
+
+    assert len(said(lines, "Request finished")) == 2
+    for line in lines:
+        assert "hunter2" not in repr(line)
+        assert headers["authorization"].split()[1] not in repr(line)
+
+
+async def test_a_long_path_is_cut(app, lines):
+    async with client_of(app) as client:
+        await client.get("/" + "x" * 4000)
+
+    (line,) = said(lines, "Request finished")
+    assert line["extra"]["path"] == "/" + "x" * 255
+
+
+FORWARDED = {"x-real-ip": "203.0.113.7", "x-forwarded-for": "198.51.100.1, 203.0.113.8"}
+
+
+@pytest.mark.parametrize(
+    ("trust", "headers", "client"),
+    [
+        ("false", FORWARDED, "127.0.0.1"),
+        ("true", FORWARDED, "203.0.113.7"),
+        ("true", {"x-forwarded-for": "198.51.100.1, 203.0.113.8"}, "203.0.113.8"),
+        ("true", {"x-real-ip": "2001:db8::7"}, "2001:db8::7"),
+        ("true", {"x-real-ip": "no address", "x-forwarded-for": "x"}, "127.0.0.1"),
+        ("true", {}, "127.0.0.1"),
+    ],
+)
+async def test_a_proxy_is_believed_only_when_it_is_trusted(lines, trust, headers, client):
+    app = small_app(built_in(*NAMES, MIDDLEWARE_ACCESS_LOG_TRUST_PROXY=trust))
+
+    async with client_of(app) as speaker:
+        await speaker.get("/open", headers)
+
+    (line,) = said(lines, "Request finished")
+    assert line["extra"]["client"] == client

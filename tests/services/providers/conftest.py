@@ -1,0 +1,37 @@
+"""What every test of a provider may use: a fake upstream, and a transport to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from upstream import Upstream
+
+from services.providers.transport import Transport
+from services.turn import Message, Prompt
+
+
+@pytest.fixture(autouse=True)
+def _loop(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+    return loop
+
+
+@pytest.fixture
+async def upstream(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Upstream]:
+    """A provider's server, playing whatever a test gives it."""
+    async with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def transport(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Transport]:
+    """Connections with patience for everything."""
+    async with Transport("openai", max_sockets=3) as transport:
+        yield transport
+
+
+@pytest.fixture
+def prompt() -> Prompt:
+    """A question."""
+    return Prompt("Be brief.", (Message("user", "Hello, how are you?"),))

@@ -1,0 +1,371 @@
+"""OpenAI's dialect, over a real socket."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from answers import batches_of, events_of, failure_of, text_of
+from hypothesis import given
+from hypothesis import strategies as st
+from upstream import (
+    DONE,
+    Script,
+    Upstream,
+    chunk,
+    data,
+    drips,
+    drops,
+    gzips,
+    openai,
+    openai_events,
+    refuses,
+    resets,
+    role_chunk,
+    sends,
+    sends_at_once,
+    usage_chunk,
+)
+
+from services.errors import (
+    ProviderError,
+    ProviderProtocolError,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderUnavailable,
+)
+from services.events import Connected, Event, Finish, TextDelta, Usage
+from services.providers.openai import OpenAI, OpenAIAnswer
+from services.providers.transport import Transport
+from services.turn import Message, Prompt
+
+MODEL = "gpt-4o-mini"
+DATED = "gpt-4o-mini-2024-07-18"
+
+
+@pytest.fixture
+def provider(transport: Transport, upstream: Upstream) -> OpenAI:
+    return OpenAI(transport, api_key="sk-planted", model=MODEL, base_url=upstream.url)
+
+
+async def test_an_answer_becomes_connected_text_usage_finish(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt
+) -> None:
+    upstream.plays(openai("Hello", " world", usage=(19, 2)))
+
+    connected, *rest = [e for batch in await batches_of(provider, prompt) for e in batch]
+
+    assert isinstance(connected, Connected)
+    assert (connected.provider, connected.model) == ("openai", "gpt-4o-mini")
+    assert connected.connect > 0
+    assert rest == [
+        TextDelta("Hello"),
+        TextDelta(" world"),
+        Usage(19, 2, DATED),
+        Finish("stop"),
+    ]
+
+
+async def test_the_request_is_what_openai_takes(
+    transport: Transport, upstream: Upstream, prompt: Prompt
+) -> None:
+    provider = OpenAI(
+        transport,
+        api_key="sk-planted",
+        model=MODEL,
+        base_url=upstream.url,
+        max_output_tokens=77,
+        temperature=0.5,
+    )
+
+    await events_of(provider, prompt)
+
+    (request,) = upstream.requests
+    assert (request.method, request.target) == ("POST", "/v1/chat/completions")
+    assert request.headers["authorization"] == "Bearer sk-planted"
+    assert request.headers["content-type"] == "application/json"
+    assert request.json == {
+        "model": "gpt-4o-mini",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 77,
+        "temperature": 0.5,
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hello, how are you?"},
+        ],
+    }
+
+
+async def test_an_empty_system_prompt_is_left_out(provider: OpenAI, upstream: Upstream) -> None:
+    history = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+
+    await events_of(provider, Prompt("", history))
+
+    assert upstream.requests[0].json["messages"] == [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+
+
+async def test_what_one_read_brings_is_one_batch(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt
+) -> None:
+    upstream.plays(sends_at_once(*openai_events("a", "b", "c")))
+
+    batches = await batches_of(provider, prompt)
+
+    assert list(map(len, batches)) == [1, 5]  # Connected; three deltas, Usage, Finish
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("content_filter", "content_filter"),
+        ("tool_calls", "stop"),
+        ("function_call", "stop"),
+        ("eos_token", "stop"),
+    ],
+)
+async def test_every_finish_reason_has_its_word(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt, reason: str, expected: str
+) -> None:
+    upstream.plays(openai("x", reason=reason))
+
+    events = await events_of(provider, prompt)
+
+    assert [e.reason for e in events if isinstance(e, Finish)] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("stream", "events"),
+    [
+        pytest.param(
+            [chunk("a"), chunk(reason="stop"), usage_chunk(9, 4, cached=6, reasoning=3), DONE],
+            [TextDelta("a"), Usage(9, 4, DATED, cached=6), Finish("stop")],
+            id="cached and reasoning tokens are part of the totals",
+        ),
+        pytest.param(
+            [chunk("a"), chunk(reason="stop"), DONE],
+            [TextDelta("a"), Finish("stop")],
+            id="no usage",
+        ),
+        pytest.param(
+            [chunk("a"), chunk(reason="stop"), usage_chunk(9, 4)],
+            [TextDelta("a"), Usage(9, 4, DATED), Finish("stop")],
+            id="no DONE",
+        ),
+        pytest.param(
+            [data({"choices": [{"delta": {"refusal": "I can't."}}]}), chunk(reason="stop"), DONE],
+            [TextDelta("I can't."), Finish("stop")],
+            id="a refusal is what the user reads",
+        ),
+        pytest.param(
+            [
+                data({"choices": [{"index": 1, "delta": {"content": "B"}}]}),
+                data({"choices": [{"index": 0, "delta": {"content": "A"}}]}),
+                data({"choices": [{"index": 1, "delta": {}, "finish_reason": "length"}]}),
+                data({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+                DONE,
+            ],
+            [TextDelta("A"), Finish("stop")],
+            id="the first choice only",
+        ),
+        pytest.param(
+            [
+                b": OPENROUTER PROCESSING\n\n",
+                data({"choices": [], "prompt_filter_results": [{"x": 1}]}),
+                data({"new": {"deep": [1]}, "choices": None, "error": None, "model": None}),
+                data({"choices": [{"delta": None}]}),
+                data({"choices": [{"delta": {"tool_calls": [{"index": 0}]}}]}),
+                data({"choices": [{"delta": {"content": "a", "x": 1}, "finish_reason": None}]}),
+                data(
+                    {
+                        "choices": [{"delta": {"content": "b"}, "finish_reason": "stop"}],
+                        "usage": None,
+                    }
+                ),
+                DONE,
+                data({"choices": [{"delta": {"content": "after the end"}}]}),
+            ],
+            [TextDelta("a"), TextDelta("b"), Finish("stop")],
+            id="unknown fields, nulls and comments",
+        ),
+        pytest.param(
+            [chunk("é😀\u2028\r\n\n\ndata: x"), chunk(reason="stop"), DONE],
+            [TextDelta("é😀\u2028\r\n\n\ndata: x"), Finish("stop")],
+            id="any text",
+        ),
+    ],
+)
+async def test_the_dialect_is_understood(
+    provider: OpenAI,
+    upstream: Upstream,
+    prompt: Prompt,
+    stream: list[bytes],
+    events: list[Event],
+) -> None:
+    upstream.plays(sends(stream), sends_at_once(*stream), drips(b"".join(stream)))
+
+    for _ in range(3):
+        assert await events_of(provider, prompt) == events
+
+
+async def test_a_compressed_answer_is_read_although_nobody_asked_for_it(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt
+) -> None:
+    upstream.plays(gzips(b"".join(openai_events("Hello", " world"))))
+
+    text = await text_of(provider, prompt)
+
+    assert text == "Hello world"
+    assert upstream.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_huge_delta_is_cut_into_frames_of_bounded_size(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt
+) -> None:
+    upstream.plays(openai("x" * 20_000))
+
+    events = await events_of(provider, prompt)
+
+    assert [len(e.text) for e in events if isinstance(e, TextDelta)] == [8192, 8192, 3616]
+
+
+@pytest.mark.parametrize(
+    ("script", "text", "kind"),
+    [
+        pytest.param(sends([role_chunk(), chunk("Hel")]), "Hel", ProviderProtocolError, id="EOF"),
+        pytest.param(sends([]), "", ProviderProtocolError, id="empty"),
+        pytest.param(sends([chunk("Hel"), DONE]), "Hel", ProviderProtocolError, id="bare DONE"),
+        pytest.param(drops(chunk("Hel")), "Hel", ProviderUnavailable, id="cut chunked body"),
+        pytest.param(drops(headers=False), "", ProviderUnavailable, id="cut before headers"),
+        pytest.param(resets(chunk("Hel")), "Hel", ProviderUnavailable, id="reset"),
+        pytest.param(
+            sends([chunk("Hel"), b'data: {"choices"\n\n']), "Hel", ProviderProtocolError, id="JSON"
+        ),
+        pytest.param(
+            sends_at_once(chunk("Hel"), b"data: {\n\n"), "Hel", ProviderProtocolError, id="one read"
+        ),
+        pytest.param(
+            sends([b'data: {"choices":[{"delta":{"content":7}}]}\n\n']),
+            "",
+            ProviderProtocolError,
+            id="wrong type",
+        ),
+        pytest.param(
+            sends([b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n']),
+            "",
+            ProviderProtocolError,
+            id="not UTF-8",
+        ),
+        pytest.param(
+            sends([b'data: {"x":' + b"[" * 100_000 + b"\n\n"]),
+            "",
+            ProviderProtocolError,
+            id="too deep",
+        ),
+        pytest.param(
+            sends([chunk("Hel"), *[b"x" * 65_536] * 17]), "Hel", ProviderProtocolError, id="huge"
+        ),
+        pytest.param(
+            sends([chunk("Hel"), data({"error": {"type": "server_error"}})]),
+            "Hel",
+            ProviderUnavailable,
+            id="error object",
+        ),
+        pytest.param(
+            sends([data({"error": {"code": "rate_limit_exceeded"}}), DONE]),
+            "",
+            ProviderRateLimited,
+            id="error object first",
+        ),
+        pytest.param(refuses(500), "", ProviderUnavailable, id="500"),
+        pytest.param(refuses(401), "", ProviderRejected, id="401"),
+        pytest.param(
+            refuses(307, headers={"location": "/v1/elsewhere"}), "", ProviderRejected, id="redirect"
+        ),
+    ],
+)
+async def test_a_failure_comes_after_all_that_was_said_before_it(
+    provider: OpenAI,
+    upstream: Upstream,
+    prompt: Prompt,
+    script: Script,
+    text: str,
+    kind: type[ProviderError],
+) -> None:
+    upstream.plays(script)
+
+    said, error = await failure_of(provider, prompt)
+
+    assert type(error) is kind
+    assert said == text
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("ending", [drops, resets])
+async def test_an_answer_that_gave_its_reason_is_complete_whatever_happens_then(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt, ending: Callable[..., Script]
+) -> None:
+    upstream.plays(ending(chunk("Hello"), chunk(reason="stop")))
+
+    assert await events_of(provider, prompt) == [TextDelta("Hello"), Finish("stop")]
+
+
+async def test_the_wait_a_provider_asks_for_is_passed_on(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt
+) -> None:
+    upstream.plays(refuses(429, headers={"Retry-After": "7", "X-Should-Retry": "false"}))
+
+    with pytest.raises(ProviderRateLimited) as caught:
+        await events_of(provider, prompt)
+
+    assert caught.value.retry_after == 7.0
+    assert not caught.value.retryable
+
+
+async def test_the_body_of_an_error_is_read_although_it_comes_in_pieces(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt
+) -> None:
+    upstream.plays(refuses(429, error={"type": "insufficient_quota", "code": "insufficient_quota"}))
+
+    with pytest.raises(ProviderRateLimited, match=r"429 insufficient_quota\Z"):
+        await events_of(provider, prompt)
+
+
+def _spoken(chunks: list[bytes]) -> list[Event]:
+    answer, events = OpenAIAnswer("openai", MODEL), list[Event]()
+    for piece in chunks:
+        answer.feed(piece, events)
+    return events
+
+
+@given(
+    texts=st.lists(st.text(min_size=1, max_size=20), max_size=8),
+    cuts=st.lists(st.integers(0, 4000)),
+)
+def test_no_cut_changes_what_was_said(texts: list[str], cuts: list[int]) -> None:
+    stream = b"".join(openai_events(*texts, usage=(5, len(texts))))
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+
+    events = _spoken([stream[a:b] for a, b in pairwise(edges)])
+
+    assert events == [*map(TextDelta, texts), Usage(5, len(texts), DATED), Finish("stop")]
+
+
+async def test_the_key_is_in_no_error(upstream: Upstream, prompt: Prompt) -> None:
+    for script in (refuses(401), drops(headers=False), sends([b"data: {\n\n"])):
+        upstream.plays(script)
+        async with Transport("openai") as transport:
+            provider = OpenAI(transport, api_key="sk-planted", model=MODEL, base_url=upstream.url)
+
+            _, error = await failure_of(provider, prompt)
+
+        assert "sk-planted" not in "".join(traceback.format_exception(error))
+        assert "sk-planted" not in repr(error)
