@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import uvloop
 
-from bench.requests import Target, mint_tokens, request
+from bench.requests import FEW, USERS, Target, mint_tokens, request
 
 _END = b"0\r\n\r\n"
 _BEAT = b": heartbeat "
@@ -170,7 +170,7 @@ class Load:
                 connection.transport.abort()
                 connection = await _connect(target)
             await asyncio.sleep(gap)
-            connection.ask(self._request(target, script))
+            connection.ask(self._request(target, script, users=FEW))
             await connection.until(lambda asked=connection: asked.ended)  # type: ignore[misc]
             taken.append(connection.first_token_at - connection.asked_at)
         connection.transport.abort()
@@ -215,10 +215,10 @@ class Load:
 
         return {"answered": sum(await asyncio.gather(*(one() for _ in range(width))))}
 
-    def _request(self, target: Target, script: str) -> bytes:
+    def _request(self, target: Target, script: str, *, users: int = USERS) -> bytes:
         # Requests spread over many users, so that no user's limit is reached.
         self._user += 1
-        return request(target, script, user=self._user)
+        return request(target, script, user=self._user % users)
 
 
 async def _connect(target: Target) -> Connection:
