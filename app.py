@@ -22,6 +22,7 @@ from blueprints.auth import auth
 from blueprints.body import MAX_BODY
 from blueprints.chat import chat
 from blueprints.context import ChatApp
+from blueprints.metrics import metrics
 from blueprints.problems import ProblemHandler
 from services.bootstrap import open_services
 from settings import BadSetting, Settings, load_settings, seconds
@@ -45,6 +46,7 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
     )
     app.ctx.settings = settings
     app.blueprint(Blueprint.group(chat, auth, url_prefix="/api/v1"))
+    app.blueprint(metrics)
     _serve_docs(app)
     connections.install(app)
     middleware.install(app, plugins)

@@ -12,7 +12,7 @@ from sanic.response import BaseHTTPResponse
 from middleware.base import Middleware, Request
 
 _CHAT = ("POST", "/api/v1/chat")
-_PROBE = ("GET", "/api/v1/auth/ping")
+_PROBE = "/api/v1/auth/ping"
 _LONGEST_PATH = 256
 
 
@@ -46,14 +46,13 @@ class AccessLog(Middleware):
         if (response.content_type or "").startswith("text/event-stream"):
             return
         facts = self._facts(request)
+        gone = request.conn_info is not None and request.conn_info.lost
+        if not gone:  # To one who has left, Sanic answers with a 500 that nobody gets.
+            facts["status"] = response.status
         if (received_at := getattr(request.ctx, "received_at", None)) is not None:
             facts["ms"] = round((perf_counter() - received_at) * 1000, 1)
-        if request.conn_info is not None and request.conn_info.lost:
-            # Sanic makes up a 500 that nobody gets.
-            log.info("Client left before the answer", **facts)
-            return
-        level = "DEBUG" if (request.method, request.path) == _PROBE else "INFO"
-        log.log(level, "Request finished", status=response.status, **facts)
+        level = "DEBUG" if request.path == _PROBE else "INFO"
+        log.log(level, "Client left before the answer" if gone else "Request finished", **facts)
 
     def _facts(self, request: Request) -> dict[str, str | float | None]:
         principal = getattr(request.ctx, "principal", None)

@@ -211,12 +211,12 @@ class ChatStream:
         """Append what is left, then *sentence*, the usage and *finish*, and tell the owner."""
         if self._grace_timer is not None:
             self._grace_timer.cancel()
-        usage = self.report.settle(self._default_model)
         # A failure before the first word is the sentence and `done`, nothing between.
         tail: list[Event] = [finish]
-        if finish.reason != "error" or self.report.has_text:
-            tail.insert(0, usage)
         try:
+            usage = self.report.settle(self._default_model)
+            if finish.reason != "error" or self.report.has_text:
+                tail.insert(0, usage)
             for event in tuple(tail):
                 tail.pop(0)
                 self._through_hooks(event, tail)
@@ -227,7 +227,7 @@ class ChatStream:
             finish = Finish("error", code=ProviderError.code, phase="stream")
             sentence = ProviderError.sentence
             self.report.observe(finish)
-            tail = [usage, finish]
+            tail = [finish]
         # Hooks may hold words back and release them here; the wire's order stays.
         shown += [event for event in tail if isinstance(event, TextDelta)]
         self._say(shown)

@@ -90,9 +90,12 @@ class _SqliteConnection(sqlite3.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # With a write-ahead log, NORMAL can lose the last commits to a power cut, never consistency.
-        self.execute("PRAGMA synchronous = NORMAL")
         self.execute("PRAGMA foreign_keys = ON")
+        # A file that can't be read is for the first query to report: aiosqlite leaves a thread behind
+        # when connecting fails.
+        with suppress(sqlite3.Error):
+            # With a write-ahead log, a power cut can cost the last commits, never consistency.
+            self.execute("PRAGMA synchronous = NORMAL")
 
 
 def _sqlite(url: str) -> Database:

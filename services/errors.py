@@ -142,6 +142,14 @@ class Overloaded(ServiceError):
     sentence = "The service is at capacity, please try again soon."
 
 
+class Unavailable(ServiceError):
+    """What is stored can't be reached; it may be back in a moment."""
+
+    code = "UNAVAILABLE"
+    status = 503
+    sentence = "Stored data can't be reached right now, please try again soon."
+
+
 class KeysUnavailable(ServiceError):
     """The keys that would verify a token can't be fetched, so the token is neither good nor bad."""
 

@@ -85,9 +85,10 @@ async def open_keys(url: str, *, patience: float = 4.0, **pace: float) -> AsyncI
 class RemoteKeys:
     """A key set that is fetched when needed, never by two callers at once, and kept through outages.
 
-    A set is good for *max_age* seconds; then it is renewed in the background, and used until that
-    works. An unknown key leads to a fetch unless the last one was less than *cooldown* seconds ago,
-    so forged key ids can't make us hammer the issuer; before the first success, *retry* seconds.
+    A set older than *renew_after* seconds is renewed in the background when it is used; one older
+    than *max_age* is not used before that, unless it fails. An unknown key leads to a fetch unless
+    the last one was less than *cooldown* seconds ago, so forged key ids can't make us hammer the
+    issuer; before the first success, *retry* seconds.
     """
 
     def __init__(
@@ -95,40 +96,43 @@ class RemoteKeys:
         session: aiohttp.ClientSession,
         url: str,
         *,
+        renew_after: float = 300.0,
         max_age: float = 600.0,
         cooldown: float = 60.0,
         retry: float = 5.0,
     ) -> None:
         self._session = session
         self._url = url
+        self._renew_after = renew_after
         self._max_age = max_age
         self._cooldown = cooldown
         self._retry = retry
-        self._keys: Keys | None = None
+        self._keys: Keys = {}
         self._healthy = True
         self._tried_at = -inf
+        self._fetched_at = -inf
         self._fetching: asyncio.Task[None] | None = None
 
     async def find(self, kid: str, algorithm: str) -> jwt.PyJWK | None:
         """The key called *kid* made for *algorithm*; None when the issuer publishes no such key.
 
-        Returns a known key at once. Waits for a fetch when the key is unknown and a fetch is due;
-        cancelling the caller leaves the fetch to the other callers. Raises `KeysUnavailable` when
-        the last fetch failed: the key may exist, and its owner must not be logged out.
+        Waits for a fetch when the key is unknown or the set too old, and a fetch is due; cancelling
+        the caller leaves the fetch to the other callers. Raises `KeysUnavailable` when the key is
+        unknown and the last fetch failed: it may exist, and its owner must not be logged out.
         """
-        key = (self._keys or {}).get((kid, algorithm))
-        if key is not None:
-            if self._idle() >= (self._max_age if self._healthy else self._cooldown):
-                self.refresh()
-            return key
-        pause = self._retry if self._keys is None else self._cooldown
-        if self._idle() >= pause:
+        known = (kid, algorithm) in self._keys
+        if known:
+            pause = self._renew_after if self._healthy else self._cooldown
+        else:
+            pause = self._retry if self._fetched_at == -inf else self._cooldown
+        if monotonic() - self._tried_at >= pause:
             self.refresh()
-        if self._fetching is not None:
+        too_old = self._healthy and monotonic() - self._fetched_at >= self._max_age
+        if self._fetching is not None and (too_old or not known):
             await asyncio.shield(self._fetching)
-        key = (self._keys or {}).get((kid, algorithm))
+        key = self._keys.get((kid, algorithm))
         if key is None and not self._healthy:
-            raise KeysUnavailable(retry_after=pause - self._idle())
+            raise KeysUnavailable(retry_after=self._tried_at + pause - monotonic())
         return key
 
     def refresh(self) -> None:
@@ -143,21 +147,18 @@ class RemoteKeys:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
 
-    def _idle(self) -> float:
-        return monotonic() - self._tried_at
-
     async def _fetch(self) -> None:
         try:
             keys = read_key_set(await self._download())
         except (aiohttp.ClientError, TimeoutError, BadKeySet) as exc:
             if self._healthy:
                 error = f"{type(exc).__name__}: {exc}"
-                log.warning("Key set not available", error=error, known=len(self._keys or {}))
+                log.warning("Key set not available", error=error, known=len(self._keys))
             self._healthy = False
             return
-        if self._keys is None or not self._healthy or keys.keys() != self._keys.keys():
+        if not self._healthy or keys.keys() != self._keys.keys() or self._fetched_at == -inf:
             log.info("Key set loaded", usable=len(keys))
-        self._keys, self._healthy = keys, True
+        self._keys, self._healthy, self._fetched_at = keys, True, monotonic()
 
     async def _download(self) -> Any:
         # No redirects: the URL is configured, and nobody else chooses where we connect to.
@@ -194,7 +195,7 @@ def _verification_key(member: dict[str, Any]) -> jwt.PyJWK | None:
         return None
     try:
         key = jwt.PyJWK(member, algorithm)
-    except (jwt.PyJWTError, TypeError, ValueError):
+    except jwt.PyJWTError:
         return None
     if kty == "RSA" and key.key.key_size not in RSA_BITS:
         return None

@@ -29,7 +29,7 @@ class Prices(Protocol):
     """Knows what tokens cost."""
 
     def cost(
-        self, model: str, tokens_in: int, tokens_out: int, *, cached: int = 0
+        self, model: str, *, tokens_in: int, tokens_out: int, cached: int = 0
     ) -> Decimal | None:
         """US dollars, exactly; None if *model* has no known price."""
         ...
@@ -44,7 +44,12 @@ class Accountant:
 
     def price(self, usage: Usage) -> Usage:
         """*usage* with its cost."""
-        cost = self.prices.cost(usage.model, usage.tokens_in, usage.tokens_out, cached=usage.cached)
+        cost = self.prices.cost(
+            usage.model,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            cached=usage.cached,
+        )
         return replace(usage, cost_usd=cost)
 
 

@@ -12,6 +12,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, assert_never
 
 from services.events import Asked, Connected, Event, Finish, Recalled, Retry, TextDelta, Usage
+from services.pricing import plain
 
 CONNECTED = b": Connected to chat stream\n\n"
 
@@ -47,7 +48,7 @@ def comment(text: str) -> bytes:
 
 def _usage(usage: Usage) -> str:
     # The cost is spliced in as text: json would write small numbers with an exponent.
-    cost = "null" if usage.cost_usd is None else format(usage.cost_usd, "f")
+    cost = "null" if usage.cost_usd is None else plain(usage.cost_usd)
     estimated = ',"estimated":true' if usage.estimated else ""
     return (
         f'{{"tokens_in":{usage.tokens_in},"tokens_out":{usage.tokens_out},"cost_usd":{cost},'

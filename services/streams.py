@@ -169,7 +169,10 @@ class Streams:
         if not self._running:
             self._idle.set()
         for observe in self._observers:
-            observe(stream)
+            try:
+                observe(stream)
+            except Exception:  # the others are told all the same
+                logger.exception("Observer failed")
         log = logger.bind(request_id=stream.turn.request_id, **stream.report.fields())
         log.info("Chat completion finished")
         if stream.turn.resumable:

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,21 @@ class PostgresServer:
     def start(self) -> None:
         """Start it again, with what was committed."""
         self._server.ensure_postgres_running()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it answer nothing while the block runs, and keep its connections, as a lost network does."""
+        postmaster = self._server.get_postmaster_info().process
+        assert postmaster is not None
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                if process.is_running():
+                    process.resume()
 
     def close(self) -> None:
         """Stop it for good."""

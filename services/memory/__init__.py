@@ -12,20 +12,30 @@ from services.turn import Role, Turn
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Something said earlier that bears on a question; `relevance` is in [0, 1]."""
+    """Something said earlier that bears on a question; `relevance` is in [0, 1].
+
+    `around` is what was said just before and after it in its session, nearest first, as far as the
+    memory can tell.
+    """
 
     text: str
     role: Role
     session_id: str
     said_at: datetime
     relevance: float
+    around: tuple[Passage, ...] = ()
 
 
 class Memory(Protocol):
     """Everything one user said and was told, searchable by meaning of a question."""
 
-    async def search(self, user_id: str, query: str, *, limit: int) -> Sequence[Passage]:
-        """The *limit* most relevant passages of *user_id*'s own conversations, best first."""
+    async def search(
+        self, user_id: str, query: str, *, limit: int, session_id: str | None = None
+    ) -> Sequence[Passage]:
+        """The *limit* most relevant passages of *user_id*'s own conversations, best first.
+
+        *session_id* is where the question is asked: what was discussed "before" is elsewhere.
+        """
         ...
 
     async def add(self, turn: Turn, answer: str) -> None:

@@ -44,8 +44,6 @@ _INSERT: Final = {
         """,
 }
 
-_CANCEL_TIMEOUT: Final = 0.5
-
 # The row is at fault, not the database: sent again, it is refused again.
 _REFUSALS: Final = (
     asyncpg.DataError,
@@ -61,8 +59,10 @@ class DatabaseSink:
 
     Rows wait in memory, *capacity* at most, while the database is away, and are dropped and counted
     beyond that. Durations are seconds: *linger* is how long a row waits for others to share
-    its batch, *retry* and *retry_at_most* bound the waits between attempts, *attempt* is the
-    patience with one attempt, and *close* with the last rows at the end.
+    its batch, *retry* and *retry_at_most* bound the waits between attempts, *patience* is how
+    long one attempt may take, and *close* how long the last rows may at the end. Then the attempt under
+    way has *stop* to end by itself: SQLite's driver does, after five seconds with a lock, and cancelled
+    while it connects it would leave a thread behind; Postgres' may not, when the network is gone.
     """
 
     def __init__(
@@ -74,8 +74,9 @@ class DatabaseSink:
         linger: float = 0.2,
         retry: float = 0.5,
         retry_at_most: float = 15.0,
-        attempt: float = 10.0,
+        patience: float = 10.0,
         close: float = 5.0,
+        stop: float = 6.0,
     ) -> None:
         self._database = database
         self._statement = _INSERT[dialect_of(database)]
@@ -84,8 +85,9 @@ class DatabaseSink:
         self._linger = linger
         self._retry = retry
         self._retry_at_most = retry_at_most
-        self._attempt = attempt
+        self._patience = patience
         self._close = close
+        self._stop = stop
         self._waiting: deque[TelemetryEvent] = deque()
         self._in_hand = 0
         self._dropped = 0
@@ -130,10 +132,8 @@ class DatabaseSink:
                 await asyncio.wait({writer}, timeout=self._close)
             finally:
                 writer.cancel()
-                # Not longer: a network that swallows packets can hold up its end for minutes.
-                await asyncio.wait({writer}, timeout=_CANCEL_TIMEOUT)
-                self._dropped += self.depth
-                self._log_dropped()
+                await asyncio.wait({writer})
+                self._give_up()
 
     async def _write(self) -> None:
         while self._waiting or not self._closing.is_set():
@@ -163,9 +163,7 @@ class DatabaseSink:
         wait = self._retry
         while rows:
             try:
-                # A task of its own: `databases` keeps a connection per task, and if giving one back
-                # failed, would hand that one out to this task for ever.
-                await asyncio.create_task(self._insert(rows))
+                await self._attempt(rows)
             except _REFUSALS as exc:
                 await self._deliver_apart(rows, exc)
                 return
@@ -188,10 +186,24 @@ class DatabaseSink:
         await self._deliver(rows[:half])
         await self._deliver(rows[half:])
 
-    async def _insert(self, rows: Sequence[bytes]) -> None:
-        async with asyncio.timeout(self._attempt):
-            text = (b"[" + b",".join(rows) + b"]").decode()
-            await self._database.execute(self._statement, {"rows": text})
+    async def _attempt(self, rows: Sequence[bytes]) -> None:
+        text = (b"[" + b",".join(rows) + b"]").decode()
+        # A task of its own: `databases` keeps a connection per task, and if giving one back
+        # failed, would hand that one out to this task for ever.
+        insert = asyncio.create_task(self._database.execute(self._statement, {"rows": text}))
+        try:
+            if not (await asyncio.wait({insert}, timeout=self._patience))[0]:
+                # The driver tells the server to stop, which takes as long as the network pleases.
+                insert.cancel()
+                self._log_outage(TimeoutError(f"no answer in {self._patience} s"))
+                await asyncio.wait({insert})
+        except asyncio.CancelledError:
+            if not (await asyncio.wait({insert}, timeout=self._stop))[0]:
+                insert.cancel()
+            raise
+        if insert.cancelled():
+            raise TimeoutError
+        insert.result()
 
     async def _pause(self, duration: float) -> None:
         """Wait, but not long once the sink is closing."""
@@ -201,6 +213,12 @@ class DatabaseSink:
         with suppress(TimeoutError):
             async with asyncio.timeout(duration):
                 await self._closing.wait()
+
+    def _give_up(self) -> None:
+        self._dropped += self.depth
+        self._waiting.clear()
+        self._in_hand = 0
+        self._log_dropped()
 
     def _refuse(self, refusal: Exception) -> None:
         self._in_hand -= 1

@@ -1,6 +1,7 @@
-"""A process of its own: serve one answer through the plug-ins of its environment, and print it.
+"""A process of its own: the whole service with the plug-ins of its environment answers one chat.
 
-The pieces of the answer come as JSON in the first argument, the user who asks as `ASKED_BY`.
+The provider's pieces come as JSON in the first argument, the user who asks as `ASKED_BY`; what the
+client got is printed as JSON.
 """
 
 from __future__ import annotations
@@ -11,55 +12,29 @@ import os
 import sys
 
 import aiohttp
-from sanic import HTTPResponse, Sanic
-from sanic import json as json_response
+from chat_client import ChatClient, events
+from scripted_provider import says
 
-from middleware import event_hooks, install, load
-from middleware.base import App, Request
+from app import create_app
 from sanic_server import serve
-from services.errors import ServiceError
-from services.events import Event, Finish, TextDelta
-from services.identity import Principal
-from services.turn import Turn
 from settings import Settings
+from settings.development import development_token
 
 
 async def main(pieces: list[str]) -> None:
     settings = Settings.from_env(os.environ)
-    plugins = load(settings.plugins.middleware, settings.middleware_options)
-    hooks = event_hooks(plugins)
-    app: App = Sanic("child", configure_logging=False)
-    app.ctx.settings = settings
-
-    @app.exception(ServiceError)
-    async def refuse(request: Request, exc: ServiceError) -> HTTPResponse:
-        return json_response([], status=exc.status)
-
-    @app.get("/", ctx_public=True)
-    async def answer(request: Request) -> HTTPResponse:
-        turn = Turn("req_1", "user-1", "a question")
-        events: list[Event] = [*map(TextDelta, pieces), Finish("stop")]
-        for hook in hooks:
-            events = [out for event in events for out in hook(turn, event)]
-        return json_response([getattr(event, "text", "(end)") for event in events])
-
-    if user_id := os.environ.get("ASKED_BY"):
-
-        @app.on_request
-        async def log_in(request: Request) -> None:
-            request.ctx.principal = Principal(user_id, None, 0)
-
-    install(app, plugins)
-    async with (
-        serve(app) as server,
-        aiohttp.ClientSession() as session,
-        session.get(server.url("/")) as response,
-    ):
-        said = {
-            "status": response.status,
-            "headers": dict(response.headers),
-            "events": await response.json(),
-        }
+    token = development_token(settings, user_id=os.environ.get("ASKED_BY", "user-1"))
+    app = create_app(settings, provider=says(*pieces))
+    async with serve(app) as server, aiohttp.ClientSession() as session:
+        client = ChatClient(session, server, {"Authorization": f"Bearer {token}"})
+        reply = await client.ask("a question")
+    heard = events(reply.body)
+    said = {
+        "status": reply.status,
+        "headers": dict(reply.headers),
+        "tokens": [data["text"] for name, data in heard if name == "token"],
+        "order": [name for name, _ in heard],
+    }
     print(json.dumps(said))
 
 

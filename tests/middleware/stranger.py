@@ -36,6 +36,7 @@ def run(site: Path, *arguments: str | Path, **env: str) -> subprocess.CompletedP
     )
 
 
-def serve_answer(site: Path, pieces: list[str], **env: str) -> subprocess.CompletedProcess[str]:
-    """Serve an answer of *pieces* through the plug-ins of *env*; what came of it is on stdout."""
-    return run(site, HERE / "plugin_process.py", json.dumps(pieces), **env)
+def chat(site: Path, pieces: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+    """Have the service, with the plug-ins of *env*, relay *pieces*; stdout has what the client got."""
+    database = {"DATABASE_URL": f"sqlite:///{site.parent}/chat.db"}
+    return run(site, HERE / "plugin_process.py", json.dumps(pieces), **database | env)

@@ -61,9 +61,10 @@ async def test_a_chat_is_logged_when_it_is_received_and_not_when_its_headers_lea
     assert line["extra"]["request_id"] == "mine"
 
 
-async def test_the_health_probe_is_logged_at_debug_only(app, lines):
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_health_probe_is_logged_at_debug_only(app, lines, method):
     async with client_of(app) as client:
-        await client.get("/api/v1/auth/ping")
+        await client.send(method, "/api/v1/auth/ping")
 
     (line,) = said(lines, "Request finished")
     assert line["level"].name == "DEBUG"

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from stranger import ROOT, pip_install, run, serve_answer
+from stranger import ROOT, chat, pip_install, run
 
 from middleware.load import BUILT_IN
 
@@ -30,18 +30,18 @@ def test_every_block_of_the_tutorial_is_one_that_is_tried_here():
 def test_the_plugin_of_the_tutorial_works(site):
     env = dict(line.split("=", 1) for line in BLOCKS[3][1].splitlines())
 
-    process = serve_answer(site, ["Be", "cause"], **env)
+    process = chat(site, ["Be", "cause"], **env)
 
     assert process.returncode == 0, process.stderr
     said = json.loads(process.stdout)
-    assert said["events"] == ["By your command: ", "Be", "cause", "(end)"]
+    assert said["tokens"] == ["By your command: ", "Be", "cause"]
     assert said["headers"]["x-preface"] == "yes"
 
 
 def test_the_plugin_of_the_tutorial_refuses_blocked_users(site):
     env = dict(line.split("=", 1) for line in BLOCKS[3][1].splitlines())
 
-    process = serve_answer(site, ["Be", "cause"], **env | {"ASKED_BY": "user-13"})
+    process = chat(site, ["Be", "cause"], **env | {"ASKED_BY": "user-13"})
 
     assert json.loads(process.stdout)["status"] == 403
 

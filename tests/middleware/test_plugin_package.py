@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stranger import pip_install, serve_answer
+from stranger import chat, pip_install
 
 from services.events import Finish, TextDelta
 from services.turn import Turn
@@ -29,31 +29,45 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_installed_plugins_take_part_when_the_setting_names_them(site):
     """A word that comes in three pieces is hidden, and every answer has the header."""
-    process = serve_answer(
+    process = chat(
         site,
         ["The pass", "wo", "rd is not a Password", "s."],
-        MIDDLEWARE="request_id,redact_words,served_by",
+        MIDDLEWARE="request_id,auth,redact_words,served_by",
         MIDDLEWARE_REDACT_WORDS_WORDS="password,secret",
         MIDDLEWARE_SERVED_BY_NAME="replica 7",
     )
 
     assert process.returncode == 0, process.stderr
     said: dict[str, Any] = json.loads(process.stdout)
-    assert said["events"] == ["The ", "*** is not a ", "Passwords.", "(end)"]
+    assert said["tokens"] == ["The ", "*** is not a ", "Passwords."]
+    assert said["order"] == ["token", "token", "token", "usage", "done"]
     assert said["headers"]["x-served-by"] == "replica 7"
 
 
+def test_a_word_held_back_to_the_end_still_comes_before_usage_and_done(site):
+    process = chat(
+        site,
+        ["It is sec"],
+        MIDDLEWARE="auth,redact_words",
+        MIDDLEWARE_REDACT_WORDS_WORDS="secret",
+    )
+
+    said = json.loads(process.stdout)
+    assert said["tokens"] == ["It is ", "sec"]
+    assert said["order"] == ["token", "token", "usage", "done"]
+
+
 def test_installed_plugins_are_inert_until_then(site):
-    process = serve_answer(site, ["The password"], MIDDLEWARE="request_id")
+    process = chat(site, ["The password"], MIDDLEWARE="request_id,auth")
 
     assert process.returncode == 0, process.stderr
     said = json.loads(process.stdout)
-    assert said["events"] == ["The password", "(end)"]
+    assert said["tokens"] == ["The password"]
     assert "x-served-by" not in said["headers"]
 
 
 def test_an_installed_plugin_without_its_option_stops_the_start(site):
-    process = serve_answer(site, [], MIDDLEWARE="served_by")
+    process = chat(site, [], MIDDLEWARE="served_by")
 
     assert process.returncode == 1
     assert process.stderr.endswith(

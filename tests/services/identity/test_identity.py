@@ -163,6 +163,7 @@ UNTRUSTED_CLAIMS = {
     "exp not a number": claims(exp=float("nan")),
     "not valid yet": claims(nbf=int(time.time()) + 3000),
     "nbf as text": claims(nbf="0"),
+    "nbf as true": claims(nbf=True),
     "nbf infinite": claims(nbf=float("inf")),
     "issued in the future": claims(iat=int(time.time()) + 3000),
     "iat as text": claims(iat="0"),

@@ -123,7 +123,7 @@ async def test_a_remembered_token_does_not_outlive_its_withdrawn_key(key_server,
             await asyncio.sleep(0.01)
             await identity.verify(token)
 
-    async with open_keys(key_server.url, max_age=0.0) as keys:
+    async with open_keys(key_server.url, renew_after=0.0) as keys:
         identity = Identity(None, "authenticated", keys=keys, remember_for=0.05)
         await identity.verify(token)
         key_server.publish(rsa)

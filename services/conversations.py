@@ -1,0 +1,234 @@
+"""Conversations: every finished turn, as it was said, for its user alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import dropwhile
+from typing import Any, Final
+
+from databases import Database
+
+from services.events import FinishReason
+from services.moments import microseconds, moment_at
+from services.outages import outages_translated
+from services.paging import Key, Page, decode_cursor, page_of
+from services.storable import storable
+from services.turn import Message, Role, Turn
+
+# What providers wrap a message in, in tokens, besides its text.
+_PER_MESSAGE: Final = 4
+# A prompt never needs more, whatever its budget.
+_MOST_RECENT: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTurn:
+    """A turn and its answer as far as it came.
+
+    `id` tells it from every other turn. `tokens_out` is None where nobody counted.
+    """
+
+    id: str
+    turn: Turn
+    answer: str
+    finish_reason: FinishReason
+    tokens_out: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """One message of a conversation; only answers have a finish reason."""
+
+    id: int
+    role: Role
+    content: str
+    tokens: int
+    said_at: datetime
+    finish_reason: FinishReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One conversation: when it began, when something was last said, how many messages it has."""
+
+    id: str
+    started_at: datetime
+    active_at: datetime
+    messages: int
+
+
+class Conversations:
+    """Stored turns in *database*, whose schema is up to date. *count* gives the tokens of a text.
+
+    Every method sees what belongs to its *user_id* and nothing else, and raises `Unavailable` while
+    the database is away.
+    """
+
+    def __init__(self, database: Database, *, count: Callable[[str], int]) -> None:
+        self._database = database
+        self._count = count
+
+    async def add(self, finished: FinishedTurn) -> None:
+        """Store a turn: both its messages or none; a second time, nothing happens."""
+        turn, answer = finished.turn, storable(finished.answer)
+        question = storable(turn.message)
+        await self._execute(
+            _ADD,
+            {
+                "user_id": turn.user_id,
+                "session_id": turn.session_id,
+                "turn_id": finished.id,
+                "said_at": microseconds(turn.asked_at),
+                "question": question,
+                "question_tokens": self._count(question),
+                "answer": answer,
+                "answer_tokens": self._count(answer)
+                if finished.tokens_out is None
+                else finished.tokens_out,
+                "finish_reason": finished.finish_reason,
+            },
+        )
+
+    async def recent(self, user_id: str, session_id: str, *, budget: int) -> list[Message]:
+        """The latest messages of a session that fit into *budget* tokens, oldest first.
+
+        The first one is the user's. Answers of which nothing was said are left out.
+        """
+        values = {
+            "user_id": user_id,
+            "session_id": session_id,
+            "budget": budget,
+            "wrapping": _PER_MESSAGE,
+            "most": _MOST_RECENT,
+        }
+        rows = await self._fetch(_RECENT, values)
+        said = [Message(row["role"], row["content"]) for row in reversed(rows)]
+        return list(dropwhile(lambda message: message.role != "user", said))
+
+    async def sessions(
+        self, user_id: str, *, limit: int, cursor: str | None = None
+    ) -> Page[Session]:
+        """The user's sessions, last active first. Raises `ValidationFailed` for a bad *cursor*."""
+        active_at, session_id = decode_cursor(cursor) if cursor else _NEWEST
+        values = {
+            "user_id": user_id,
+            "active_at": active_at,
+            "session_id": session_id,
+            "most": limit + 1,
+        }
+        rows = await self._fetch(_SESSIONS, values)
+        return page_of([_session(row) for row in rows], limit, _session_key)
+
+    async def messages(
+        self, user_id: str, session_id: str, *, limit: int, cursor: str | None = None
+    ) -> Page[StoredMessage]:
+        """The messages of a session, newest first; none if it is not the user's.
+
+        Raises `ValidationFailed` for a bad *cursor*.
+        """
+        below, _ = decode_cursor(cursor) if cursor else _NEWEST
+        values = {
+            "user_id": user_id,
+            "session_id": session_id,
+            "below": below,
+            "most": limit + 1,
+        }
+        rows = await self._fetch(_MESSAGES, values)
+        return page_of([_stored(row) for row in rows], limit, _message_key)
+
+    async def delete(self, user_id: str, session_id: str | None = None) -> bool:
+        """Erase a session, or everything of the user, turns without a session too.
+
+        Whether there was anything.
+        """
+        values = {"user_id": user_id}
+        if session_id is None:
+            found, erase = _FIND_ALL, _DELETE_ALL
+        else:
+            found, erase = _FIND_SESSION, _DELETE_SESSION
+            values["session_id"] = session_id
+        there = await self._fetch(found, values)
+        await self._execute(erase, values)
+        return bool(there)
+
+    async def _execute(self, sql: str, values: dict[str, Any]) -> None:
+        with outages_translated():
+            await self._database.execute(sql, values)
+
+    async def _fetch(self, sql: str, values: dict[str, Any]) -> list[Any]:
+        with outages_translated():
+            return await self._database.fetch_all(sql, values)
+
+
+def _session(row: Any) -> Session:
+    return Session(
+        row["session_id"],
+        moment_at(row["started_at"]),
+        moment_at(row["active_at"]),
+        row["messages"],
+    )
+
+
+def _stored(row: Any) -> StoredMessage:
+    return StoredMessage(
+        row["id"],
+        row["role"],
+        row["content"],
+        row["tokens"],
+        moment_at(row["said_at"]),
+        row["finish_reason"],
+    )
+
+
+def _session_key(session: Session) -> Key:
+    return microseconds(session.active_at), session.id
+
+
+def _message_key(message: StoredMessage) -> Key:
+    return message.id, ""
+
+
+# Above every key there is.
+_NEWEST: Final[Key] = (2**63 - 1, "")
+
+_ADD: Final = """
+    INSERT INTO messages
+        (user_id, session_id, turn_id, role, content, tokens, said_at, finish_reason)
+    VALUES
+        (:user_id, :session_id, :turn_id, 'user', :question, :question_tokens, :said_at, NULL),
+        (:user_id, :session_id, :turn_id, 'assistant', :answer, :answer_tokens, :said_at, :finish_reason)
+    ON CONFLICT (turn_id, role) DO NOTHING"""
+
+_RECENT: Final = """
+    SELECT role, content FROM (
+        SELECT id, role, content, sum(tokens + :wrapping) OVER (ORDER BY id DESC) AS together
+        FROM (
+            SELECT id, role, content, tokens FROM messages
+            WHERE user_id = :user_id AND session_id = :session_id AND content <> ''
+            ORDER BY id DESC LIMIT :most
+        ) latest
+    ) fitting
+    WHERE together <= :budget ORDER BY id DESC"""
+
+_SESSIONS: Final = """
+    SELECT session_id, min(said_at) AS started_at, max(said_at) AS active_at, count(*) AS messages
+    FROM messages WHERE user_id = :user_id AND session_id IS NOT NULL
+    GROUP BY session_id
+    HAVING max(said_at) < :active_at OR (max(said_at) = :active_at AND session_id < :session_id)
+    ORDER BY active_at DESC, session_id DESC LIMIT :most"""
+
+_MESSAGES: Final = """
+    SELECT id, role, content, tokens, said_at, finish_reason FROM messages
+    WHERE user_id = :user_id AND session_id = :session_id AND id < :below
+    ORDER BY id DESC LIMIT :most"""
+
+_FIND_ALL: Final = "SELECT 1 FROM messages WHERE user_id = :user_id LIMIT 1"
+_FIND_SESSION: Final = (
+    "SELECT 1 FROM messages WHERE user_id = :user_id AND session_id = :session_id LIMIT 1"
+)
+_DELETE_ALL: Final = "DELETE FROM messages WHERE user_id = :user_id"
+_DELETE_SESSION: Final = (
+    "DELETE FROM messages WHERE user_id = :user_id AND session_id = :session_id"
+)

@@ -1,0 +1,108 @@
+"""Memory in the service's own database, without a model: term coverage with conversation context."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+from databases import Database
+from databases.core import Connection
+
+from services.dialect import dialect_of
+from services.memory import Passage
+from services.memory.entry import entry
+from services.memory.owner import Owner
+from services.memory.postgres import PostgresIndex
+from services.memory.scoring import contenders, coverage, in_context, rank
+from services.memory.sqlite import SqliteIndex
+from services.memory.store import Store, passages
+from services.memory.terms import QueryTerms, query_terms
+from services.migrations import migrate
+from services.outages import outages_translated
+from services.turn import Role, Turn
+
+
+class EmbeddedMemory:
+    """A `Memory` in *database*, SQLite or Postgres, with the same results on both.
+
+    The schema is brought up to date on first use, so any connected `Database` will do. While the
+    database is away, methods raise `Unavailable`. Cancelled, they leave nothing half done.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._store = Store(SqliteIndex() if dialect_of(database) == "sqlite" else PostgresIndex())
+        self._prepared = False
+        self._preparing = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """Create the tables if they are missing. Every other method does it by itself, once."""
+        async with self._preparing:
+            if not self._prepared:
+                await migrate(self._database)
+                self._prepared = True
+
+    async def add(self, turn: Turn, answer: str) -> None:
+        """Remember *turn* and its *answer*, said at `turn.asked_at`; blank texts are left out.
+
+        A turn without a session is remembered as a session of its own.
+        """
+        owner = Owner(turn.user_id)
+        session_id = turn.session_id or f"once-{uuid4().hex}"
+        said: list[tuple[Role, str]] = [("user", turn.message), ("assistant", answer)]
+        entries = [
+            entry(owner, session_id, role, text, turn.asked_at)
+            for role, text in said
+            if text.strip()
+        ]
+        if entries:
+            async with self._connected() as connection:
+                await self._store.insert(connection, entries)
+
+    async def search(
+        self, user_id: str, query: str, *, limit: int, session_id: str | None = None
+    ) -> Sequence[Passage]:
+        """The *limit* messages of *user_id* that bear most on *query*, best first.
+
+        A query without a topic ("What did we discuss before?") gets the newest messages of other
+        sessions than *session_id*, newest first.
+        """
+        owner = Owner(user_id)
+        question = query_terms(query)
+        async with self._connected() as connection:
+            if question.terms:
+                return await self._best(connection, owner, question, limit)
+            newest = await self._store.newest(connection, owner, limit, outside=session_id)
+            messages = await self._store.messages(connection, owner, newest)
+            return passages(dict.fromkeys(newest, 1.0), messages)
+
+    async def forget(self, user_id: str, session_id: str | None = None) -> None:
+        """Erase one session of *user_id*, or everything: texts, index and counts."""
+        async with self._connected() as connection:
+            await self._store.erase(connection, Owner(user_id), session_id)
+
+    async def _best(
+        self, connection: Connection, owner: Owner, question: QueryTerms, limit: int
+    ) -> list[Passage]:
+        corpus, postings = await self._store.postings(connection, owner, question.terms)
+        covered = coverage(postings, corpus)
+        if not covered:
+            return []
+        names = question.words
+        traits = await self._store.traits(connection, owner, covered)
+        scores = in_context(covered, traits, corpus)
+        ids = contenders(scores, traits, names, limit)
+        messages = await self._store.messages(connection, owner, ids)
+        known = {id_: messages[id_].traits for id_ in ids if id_ in messages}
+        return passages(rank(scores, known, names, limit=limit), messages)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        if not self._prepared:
+            await self.prepare()
+        # One connection for all queries of a call: on SQLite each would open its own.
+        with outages_translated():
+            async with self._database.connection() as connection:
+                yield connection

@@ -1,0 +1,50 @@
+"""One remembered message as it goes into the index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from services.memory.owner import Owner
+from services.memory.terms import index_terms, speaker_of
+from services.moments import microseconds
+from services.storable import storable
+from services.turn import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message in the columns of table `memory`, with its hashed terms separated by spaces."""
+
+    owner: str
+    session_id: str
+    role: Role
+    said_at: int
+    length: int
+    is_question: bool
+    speaker: str
+    content: str
+    terms: str
+
+
+def entry(owner: Owner, session_id: str, role: Role, text: str, said_at: datetime) -> Entry:
+    """What *text* is remembered as."""
+    indexed = index_terms(text)
+    return Entry(
+        owner=owner.id,
+        session_id=storable(session_id),
+        role=role,
+        said_at=microseconds(said_at),
+        length=indexed.length,
+        is_question=text.rstrip().endswith(("?", "？", "؟")),
+        speaker=" ".join(sorted(speaker_of(text))),
+        content=storable(text),
+        terms=" ".join(owner.tokens(indexed.terms)),
+    )
+
+
+def as_json(entries: Sequence[Entry]) -> str:
+    """*entries* as one parameter of a statement: a JSON array of objects, numbered from 1."""
+    return json.dumps([{"number": n, **asdict(entry)} for n, entry in enumerate(entries, 1)])

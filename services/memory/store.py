@@ -1,0 +1,183 @@
+"""Rows of remembered messages: what SQLite and Postgres do alike, around an index of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from databases.core import Connection
+
+from services.memory import Passage
+from services.memory.entry import Entry
+from services.memory.owner import Owner
+from services.memory.scoring import Corpus, Traits
+from services.moments import moment_at
+from services.storable import storable
+from services.turn import Role
+
+# How far a passage's surroundings reach, in messages before and after it, nearest first.
+_AROUND: Final = (-1, 1, -2, 2)
+
+
+class Index(Protocol):
+    """Where the SQL of the dialects differs.
+
+    `ids` turns the parameter `:ids`, a comma-separated list, into rows; `rows_as_json` begins what
+    turns rows into one JSON array of arrays. `postings` yields, for each of `:terms`, the ids of the
+    messages that have it, with the counts of the owner.
+    """
+
+    @property
+    def ids(self) -> str: ...  # noqa: D102 - described above
+    @property
+    def rows_as_json(self) -> str: ...  # noqa: D102 - described above
+    @property
+    def postings(self) -> str: ...  # noqa: D102 - described above
+
+    def any_of(self, tokens: Sequence[str]) -> str:
+        """What matches a message with any of *tokens*."""
+        ...
+
+    async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
+        """Add messages, and their terms to the index, as one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One message, as it was said."""
+
+    traits: Traits
+    session_id: str
+    role: Role
+    said_at: int
+    content: str
+
+
+class Store:
+    """Messages of all owners; each method sees those of one."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
+        """Append *entries*, at least one and all of one session, to it."""
+        await self._index.insert(connection, entries)
+
+    async def erase(self, connection: Connection, owner: Owner, session_id: str | None) -> None:
+        """Erase a session, or all of *owner*."""
+        owned = {"owner": owner.id}
+        sessions = _OWN_SESSIONS
+        if session_id is not None:
+            owned["session_id"] = storable(session_id)
+            sessions += " AND session_id = :session_id"
+        async with connection.transaction():
+            # Waits for a write of the same owner, so that what follows sees it.
+            await connection.execute(_LOCK, {"owner": owner.id})
+            for statement in _ERASE:
+                await connection.execute(statement.format(sessions=sessions), owned)
+            await connection.execute(_ERASE_EMPTY, {"owner": owner.id})
+
+    async def postings(
+        self, connection: Connection, owner: Owner, terms: Iterable[frozenset[str]]
+    ) -> tuple[Corpus, list[list[int]]]:
+        """How much there is of *owner*, and the ids of the messages that have each of *terms*."""
+        sought = [self._index.any_of(owner.tokens(spellings)) for spellings in terms]
+        rows = await connection.fetch_all(
+            self._index.postings, {"owner": owner.id, "terms": json.dumps(sought)}
+        )
+        if not rows:
+            return Corpus(0, 0), []
+        corpus = Corpus(rows[0]["messages"], rows[0]["words"])
+        return corpus, [json.loads(f"[{row['ids'] or ''}]") for row in rows]
+
+    async def traits(
+        self, connection: Connection, owner: Owner, ids: Iterable[int]
+    ) -> dict[int, Traits]:
+        """What counts of the messages with *ids*, without their texts."""
+        rows = await self._rows(connection, _TRAITS, owner, ids)
+        return {id_: Traits(*columns) for id_, *columns in rows}
+
+    async def messages(
+        self, connection: Connection, owner: Owner, ids: Iterable[int]
+    ) -> dict[int, Remembered]:
+        """The messages with *ids* and those around them."""
+        wanted = {id_ + step for id_ in ids for step in (0, *_AROUND)}
+        rows = await self._rows(connection, _MESSAGES, owner, wanted)
+        return {row[0]: Remembered(Traits(*row[1:4]), *row[4:]) for row in rows}
+
+    async def newest(
+        self, connection: Connection, owner: Owner, limit: int, *, outside: str | None
+    ) -> list[int]:
+        """The ids of the newest messages that are not of the session *outside*."""
+        values = {"owner": owner.id, "session_id": storable(outside or ""), "most": limit}
+        return [row["id"] for row in await connection.fetch_all(_NEWEST, values)]
+
+    async def _rows(
+        self, connection: Connection, sql: str, owner: Owner, ids: Iterable[int]
+    ) -> list[list[Any]]:
+        # Hundreds of rows: as one JSON text they come at a tenth of the cost of records.
+        text: str | None = await connection.fetch_val(
+            sql.format(rows=self._index.rows_as_json, ids=self._index.ids),
+            {"owner": owner.id, "ids": ",".join(map(str, ids))},
+        )
+        rows: list[list[Any]] = json.loads(text or "[]")
+        return rows
+
+
+def passages(relevance: dict[int, float], messages: dict[int, Remembered]) -> list[Passage]:
+    """The *messages* with the ids of *relevance*, in its order, with those around each."""
+
+    def passage(id_: int, relevance: float, around: tuple[Passage, ...]) -> Passage:
+        said = messages[id_]
+        return Passage(
+            said.content, said.role, said.session_id, moment_at(said.said_at), relevance, around
+        )
+
+    def around(id_: int) -> tuple[Passage, ...]:
+        near = (id_ + step for step in _AROUND)
+        return tuple(passage(id_, 0.0, ()) for id_ in near if id_ in messages)
+
+    return [passage(id_, score, around(id_)) for id_, score in relevance.items() if id_ in messages]
+
+
+# The owner is asked for besides the ids: an id that is not theirs finds nothing. SQLite takes the
+# tables of a CROSS JOIN in the order they are written; by itself it would read all of the owner's.
+_TRAITS = """
+    SELECT {rows}(m.id, m.length, m.is_question, m.speaker))
+    FROM ({ids}) wanted CROSS JOIN memory m
+    WHERE m.id = wanted.id AND m.owner = (SELECT id FROM memory_owners WHERE owner = :owner)"""
+
+_MESSAGES = """
+    SELECT {rows}(m.id, m.length, m.is_question, m.speaker,
+                  s.session_id, m.role, m.said_at, m.content))
+    FROM ({ids}) wanted CROSS JOIN memory m CROSS JOIN memory_sessions s
+    WHERE m.id = wanted.id AND m.owner = (SELECT id FROM memory_owners WHERE owner = :owner)
+      AND s.id = m.id >> 24"""
+
+_NEWEST = """
+    SELECT m.id
+    FROM memory_owners o JOIN memory m ON m.owner = o.id JOIN memory_sessions s ON s.id = m.id >> 24
+    WHERE o.owner = :owner AND s.session_id <> :session_id
+    ORDER BY m.said_at DESC, m.id DESC LIMIT :most"""
+
+_LOCK = "UPDATE memory_owners SET messages = messages WHERE owner = :owner"
+
+_OWN_SESSIONS = """
+    SELECT id FROM memory_sessions
+    WHERE owner = (SELECT id FROM memory_owners WHERE owner = :owner)"""
+
+_ERASE = (
+    """UPDATE memory_owners SET
+        messages = messages - (SELECT count(*) FROM memory m
+                               WHERE m.owner = memory_owners.id AND m.id >> 24 IN ({sessions})),
+        words = words - (SELECT coalesce(sum(m.length), 0) FROM memory m
+                         WHERE m.owner = memory_owners.id AND m.id >> 24 IN ({sessions}))
+    WHERE owner = :owner""",
+    """DELETE FROM memory
+    WHERE owner = (SELECT id FROM memory_owners WHERE owner = :owner) AND id >> 24 IN ({sessions})""",
+    "DELETE FROM memory_sessions WHERE id IN ({sessions})",
+)
+_ERASE_EMPTY = "DELETE FROM memory_owners WHERE owner = :owner AND messages = 0"

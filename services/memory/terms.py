@@ -1,0 +1,127 @@
+"""What a text is found by: its words as index terms, and a question's words as terms to look for."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+from services.memory import unspaced
+from services.memory.languages import (
+    ASKING,
+    OLD_TALK,
+    STOP_WORDS,
+    language_of,
+    without_ending,
+)
+from services.memory.stemming import stem
+
+# A question's first words are not its best: beyond this many, the longest are kept.
+_MOST_TERMS: Final = 24
+# Longer "words" are data (keys, base64); their first letters are enough to find them again.
+_LONGEST: Final = 64
+
+# Vowel signs and tone marks belong to the word in scripts that write them as marks.
+_MARKS: Final = "\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e80-\u0eff\u0f18-\u0fff\u1000-\u109f\u1780-\u17d3"
+_LATIN_ACCENTS: Final = re.compile("[\u0300-\u036f]")
+_PIECES: Final = re.compile(
+    rf"(?P<run>[{unspaced.LETTERS}]+)|(?P<word>(?:(?![{unspaced.LETTERS}])(?:[^\W_]|[{_MARKS}]))+)"
+)
+_SPEAKER: Final = re.compile(r"\s*((?:[^\W\d_][\w.-]*)(?:[ ][^\W\d_][\w.-]*){0,2}):\s")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTerms:
+    """The distinct terms of a remembered text, and its length in words."""
+
+    terms: frozenset[str]
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTerms:
+    """What a question looks for.
+
+    Each term is a set of spellings, any of which will do. `words` are all its words, for names.
+    """
+
+    terms: tuple[frozenset[str], ...]
+    words: frozenset[str]
+
+
+def index_terms(text: str) -> IndexTerms:
+    """The terms by which *text* is found.
+
+    English words go in as stems; words of a text in another language as they are, and without
+    their inflection in that language.
+    """
+    words, runs = _split(text)
+    language = language_of(words, least=2)
+    terms: set[str] = set()
+    for word in words:
+        if language == "en":
+            terms.add(stem(word))
+        else:
+            terms |= {word, without_ending(word, language)}
+    for run in runs:
+        terms.update(unspaced.index_pieces(run))
+    # A word of these scripts is about two characters long.
+    length = len(words) + sum((len(run) + 1) // 2 for run in runs)
+    return IndexTerms(frozenset(terms), length)
+
+
+def query_terms(question: str) -> QueryTerms:
+    """The terms *question* looks for; none if it asks for nothing but earlier talk."""
+    words, runs = _split(question)
+    language = language_of(words, least=1)
+    stop_words = STOP_WORDS[language] | ASKING
+    topics = [word for word in dict.fromkeys(words) if word not in stop_words]
+    pieces = [piece for run in runs for piece in unspaced.query_pieces(run)]
+    if all(word in OLD_TALK for word in topics):
+        topics = []
+
+    # A text is indexed by the rules of its own language, which need not be the question's.
+    spellings = [frozenset((stem(w), w, without_ending(w, language))) for w in topics]
+    spellings += [frozenset((piece,)) for piece in pieces]
+    return QueryTerms(_choose(spellings), frozenset(words))
+
+
+def speaker_of(text: str) -> frozenset[str]:
+    """The names in front of a text like `Alice: Hello`, as words; empty if there are none."""
+    found = _SPEAKER.match(text)
+    return frozenset(_split(found[1])[0]) if found else frozenset()
+
+
+def words(text: str) -> list[str]:
+    """The words of *text* without case and accents; pairs of characters where there are no spaces."""
+    spaced, runs = _split(text)
+    return [stem(word) for word in spaced] + [
+        piece for run in runs for piece in unspaced.index_pieces(run)
+    ]
+
+
+def _split(text: str) -> tuple[list[str], list[str]]:
+    """The words of *text*, and its runs of letters in scripts without spaces."""
+    spaced, runs = [], []
+    for piece in _PIECES.finditer(_fold(text)):
+        if word := piece["word"]:
+            spaced.append(word[:_LONGEST])
+        else:
+            runs.append(piece["run"])
+    return spaced, runs
+
+
+def _fold(text: str) -> str:
+    text = text.casefold()
+    if text.isascii():
+        return text
+    # Decomposed, an accent is a character of its own; composed again, Hangul is syllables.
+    return unicodedata.normalize("NFC", _LATIN_ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
+
+
+def _choose(terms: list[frozenset[str]]) -> tuple[frozenset[str], ...]:
+    distinct = list(dict.fromkeys(terms))
+    if len(distinct) > _MOST_TERMS:
+        distinct.sort(key=lambda spellings: max(map(len, spellings)), reverse=True)
+    return tuple(distinct[:_MOST_TERMS])

@@ -1,0 +1,274 @@
+"""What the embedded memory does beyond the contract, the same on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+from databases import Database
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from said import MAY, turn
+
+from services.memory.embedded import EmbeddedMemory
+
+
+async def _texts(memory: EmbeddedMemory, question: str, *, limit: int = 10) -> list[str]:
+    return [passage.text for passage in await memory.search("alice", question, limit=limit)]
+
+
+async def test_inflected_words_are_found(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("We were hiking in the mountains"), "")
+
+    assert await _texts(embedded, "When did she hike on a mountain?") == [
+        "We were hiking in the mountains"
+    ]
+
+
+async def test_the_answer_is_found_by_the_words_of_its_question(embedded: EmbeddedMemory) -> None:
+    """An answer seldom repeats the words of what it answers."""
+    await embedded.add(turn("Alice: What instrument does your sister play?"), "Bob: The cello.")
+    await embedded.add(turn("Alice: And your brother?"), "Bob: He paints.")
+
+    assert "Bob: The cello." in await _texts(embedded, "Which instrument does she play?", limit=2)
+
+
+async def test_neighbours_are_of_the_same_session(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("My passport expires", session="a"), "")
+    await embedded.add(turn("unrelated", session="b"), "")
+    await embedded.add(turn("In March", session="a"), "")
+
+    [best, *_] = await embedded.search("alice", "passport expires", limit=5)
+
+    assert [near.text for near in best.around] == ["In March"]
+
+
+async def test_a_named_speaker_counts_more(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("Caroline: pottery is fun", session="a"), "")
+    await embedded.add(turn("Melanie: pottery is fun", session="b"), "")
+
+    [best, *_] = await _texts(embedded, "What does Melanie say of pottery?")
+
+    assert best == "Melanie: pottery is fun"
+
+
+async def test_a_question_counts_less_than_a_statement(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("Is the bakery open?", session="a"), "")
+    await embedded.add(turn("So the bakery opened", session="b"), "")
+
+    assert (await _texts(embedded, "bakery"))[0] == "So the bakery opened"
+
+
+async def test_of_equal_messages_the_newest_comes_first(embedded: EmbeddedMemory) -> None:
+    for number in range(3):
+        await embedded.add(turn("pancakes", session=str(number), at=MAY), "")
+
+    found = await embedded.search("alice", "pancakes", limit=3)
+
+    assert [passage.session_id for passage in found] == ["2", "1", "0"]
+
+
+async def test_asking_what_was_discussed_before_gives_the_previous_session(
+    embedded: EmbeddedMemory,
+) -> None:
+    await embedded.add(turn("taxes", session="old", at=MAY), "due in June")
+    await embedded.add(turn("a birthday cake", session="previous", at=MAY + timedelta(days=1)), "")
+    await embedded.add(turn("hello", session="now", at=MAY + timedelta(days=2)), "hi")
+
+    found = await embedded.search("alice", "What did we discuss before?", limit=3, session_id="now")
+
+    assert [p.text for p in found] == ["a birthday cake", "due in June", "taxes"]
+    assert [p.relevance for p in found] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("我的猫叫咪咪，它喜欢吃鱼", "我的猫叫什么名字？"),
+        ("私の犬の名前はポチです", "犬の名前は何ですか"),
+        ("제 고양이 이름은 나비예요", "고양이 이름이 뭐야?"),
+        ("แมวของฉันชื่อส้ม", "แมวชื่ออะไร"),
+        ("Meine Katze heißt Minka und schläft viel", "Wie heißen meine Katzen?"),
+        ("Mis hermanas viven en Sevilla desde hace años", "¿Dónde vive mi hermana?"),
+        ("Ma voiture est chez le garagiste depuis lundi", "Où sont mes voitures ?"),
+        ("Моя собака любит снег", "собака снег"),
+        ("मेरी बिल्ली का नाम मोती है", "बिल्ली नाम"),
+        ("The Universität in Bremen", "universitat bremen"),
+    ],
+)
+async def test_each_language_is_found(embedded: EmbeddedMemory, said: str, asked: str) -> None:
+    await embedded.add(turn("Something else entirely", session="other"), "Certainly.")
+    await embedded.add(turn(said), "")
+
+    [best, *_] = await embedded.search("alice", asked, limit=3)
+
+    assert best.text == said
+    assert best.relevance >= 0.7
+
+
+async def test_english_endings_are_not_taken_from_other_languages(
+    embedded: EmbeddedMemory,
+) -> None:
+    """Porter's stem of both words is "organ"."""
+    await embedded.add(turn("Die Organe sind nicht von hier", session="a"), "")
+    await embedded.add(turn("Die Organisation ist nicht von hier", session="b"), "")
+
+    assert await _texts(embedded, "Was ist mit der Organisation?") == [
+        "Die Organisation ist nicht von hier"
+    ]
+
+
+async def test_an_unrelated_question_is_below_the_threshold(embedded: EmbeddedMemory) -> None:
+    for number in range(20):
+        await embedded.add(turn(f"We talked about garden bed {number} and tomatoes"), "Nice.")
+
+    found = await embedded.search("alice", "How do tides follow the garden moon?", limit=10)
+
+    assert all(passage.relevance < 0.7 for passage in found)
+
+
+async def test_a_memory_of_one_message_already_works_at_the_threshold(
+    embedded: EmbeddedMemory,
+) -> None:
+    await embedded.add(turn("My dog is called Biscuit"), "What a lovely dog!")
+
+    [best, *_] = await embedded.search("alice", "What is the name of my dog?", limit=1)
+
+    assert best.relevance >= 0.7
+
+
+async def test_an_empty_database_is_prepared_by_the_first_call(bare_database: Database) -> None:
+    async with asyncio.TaskGroup() as group:
+        for session in ("a", "b", "c"):
+            group.create_task(
+                EmbeddedMemory(bare_database).add(turn("pancakes", session=session), "")
+            )
+
+    assert len(await _texts(EmbeddedMemory(bare_database), "pancakes")) == 3
+
+
+async def test_turns_added_at_once_all_find_their_place(embedded: EmbeddedMemory) -> None:
+    await embedded.prepare()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(10):
+            group.create_task(embedded.add(turn(f"waffle {number}"), "waffle"))
+
+    assert len(await _texts(embedded, "waffle", limit=30)) == 20
+
+
+async def test_forgetting_erases_rows_and_index(
+    bare_database: Database, embedded: EmbeddedMemory
+) -> None:
+    await embedded.add(turn("swordfish", session="a"), "noted")
+    await embedded.add(turn("marlin", session="b"), "")
+    await embedded.forget("alice", "a")
+
+    assert await bare_database.fetch_val("SELECT count(*) FROM memory") == 1
+    assert await bare_database.fetch_val("SELECT messages FROM memory_owners") == 1
+    assert await bare_database.fetch_val("SELECT words FROM memory_owners") == 1
+
+    await embedded.forget("alice")
+
+    for table in ("memory", "memory_sessions", "memory_owners"):
+        assert await bare_database.fetch_val(f"SELECT count(*) FROM {table}") == 0
+    if bare_database.url.dialect == "sqlite":
+        assert await bare_database.fetch_val("SELECT count(*) FROM memory_terms") == 0
+        await bare_database.execute(
+            "INSERT INTO memory_index (memory_index) VALUES ('integrity-check')"
+        )
+
+
+async def test_text_a_database_refuses_is_kept_all_the_same(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("pan\0cakes \ud800 and syrup"), "")
+
+    assert await _texts(embedded, "syrup") == ["pan\ufffdcakes \ufffd and syrup"]
+
+
+async def test_a_moment_without_a_time_zone_is_utc(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("pancakes", at=datetime(2023, 5, 8, 13, 56)), "")  # noqa: DTZ001
+
+    [found] = await embedded.search("alice", "pancakes", limit=1)
+
+    assert found.said_at.isoformat() == "2023-05-08T13:56:00+00:00"
+
+
+async def test_a_question_of_many_words_is_answered(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("quicksilver"), "")
+    long = " ".join(f"w{number}" for number in range(600)) + " quicksilver"
+
+    assert await _texts(embedded, long) == ["quicksilver"]
+
+
+async def test_operators_in_a_question_are_words(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("salt and vinegar"), "")
+
+    assert await _texts(embedded, "\"salt* NEAR(vinegar) -content:x OR 'y' & !z | (") == [
+        "salt and vinegar"
+    ]
+
+
+NASTY_IDS = [
+    "alice", "alice ", "Alice", "al", "alice:bob", "alice bob", '"alice"', "alice*", "' OR 1=1 --",
+    "uid:alice", "NEAR", "AND", "%", "_", "", "a\0b", "a\ud800", "a\ufffd", "alice@example.com", "алиса",
+]  # fmt: skip
+
+
+async def test_users_with_ids_like_one_another_see_only_their_own(
+    embedded: EmbeddedMemory,
+) -> None:
+    for number, user in enumerate(NASTY_IDS):
+        await embedded.add(turn(f"my secret is number {number}", user=user), "")
+
+    for number, user in enumerate(NASTY_IDS):
+        found = await embedded.search(user, "What is my secret number?", limit=50)
+        assert [passage.text for passage in found] == [f"my secret is number {number}"]
+
+
+@pytest.fixture
+def run(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+    return loop
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(one=st.text(max_size=20), other=st.text(max_size=20), word=st.text(min_size=1, max_size=20))
+def test_no_user_id_reaches_another_users_text(
+    run: asyncio.AbstractEventLoop, embedded: EmbeddedMemory, one: str, other: str, word: str
+) -> None:
+    async def told_and_asked() -> None:
+        await embedded.forget(one)
+        await embedded.add(turn(f"{word} secret", user=other, session=word), word)
+
+        for question in (word, "secret", one, other, "what did we discuss"):
+            found = await embedded.search(one, question, limit=10)
+            assert found == [] or one == other
+
+    run.run_until_complete(told_and_asked())
+
+
+async def test_both_databases_give_the_same_results(
+    embedded: EmbeddedMemory,
+) -> None:
+    """The literal is what SQLite gave; Postgres must give it too."""
+    story = [
+        ("Caroline: I joined a support group on Monday", "Melanie: How was it?"),
+        ("Caroline: So powerful, the stories were inspiring", "Melanie: That is great"),
+        ("Caroline: I am thinking of counselling as a career", "Melanie: You would be good at it"),
+        ("Caroline: Thanks! How are the kids?", "Melanie: We painted a sunrise last week"),
+    ]
+    for said, answer in story:
+        await embedded.add(turn(said), answer)
+
+    found = await embedded.search("alice", "What career does Caroline think of?", limit=4)
+
+    assert [(p.text, round(p.relevance, 4)) for p in found] == [
+        ("Caroline: I am thinking of counselling as a career", 0.9926),
+        ("Caroline: So powerful, the stories were inspiring", 0.909),
+        ("Melanie: You would be good at it", 0.9086),
+        ("Caroline: Thanks! How are the kids?", 0.8967),
+    ]
