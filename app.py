@@ -71,9 +71,9 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
     return app
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `BadSetting`."""
-    app = create_app(settings)
+def serve(settings: Settings, **parts: Any) -> None:
+    """Serve until SIGTERM or SIGINT; *parts* as in `create_app`. Raises `BadSetting`."""
+    app = create_app(settings, **parts)
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
             logger.bind(variable=name, meant=meant).warning("Unknown setting")
