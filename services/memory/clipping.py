@@ -15,7 +15,7 @@ _SHORT: Final = 60
 _LONGEST: Final = 600
 _GAP: Final = " … "
 
-_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\s*\n\s*")
+_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n\s*")
 
 
 def clip(text: str, question: AbstractSet[str], *, sentences: int) -> str:
@@ -37,8 +37,8 @@ def clip(text: str, question: AbstractSet[str], *, sentences: int) -> str:
 
 def _units(text: str) -> list[str]:
     units: list[str] = []
-    for sentence in _END.split(text.strip()):
-        for piece in _pieces(sentence):
+    for sentence in _END.split(text):
+        for piece in _pieces(sentence.strip()):
             if units and len(units[-1]) < _SHORT:
                 units[-1] += f" {piece}"
             else:
