@@ -21,8 +21,7 @@ _END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n\s*")
 def clip(text: str, question: AbstractSet[str], *, sentences: int) -> str:
     """The best *sentences* of *text*, in its order, with `…` where some are missing.
 
-    The best share most words with *question* (as `terms.words` gives them); of equal ones the
-    first. A sentence of less than 60 characters counts as one with the next.
+    The best share most words with *question*, the stems of its topics; of equal ones the first. A sentence of less than 60 characters counts as one with the next.
     """
     units = _units(text)
     if len(units) <= sentences:
