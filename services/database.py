@@ -67,7 +67,11 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         raise DatabaseUnavailable(f"The database can't be opened: {exc}") from exc
     try:
         await migrate(database)
+<<<<<<< HEAD
         with _held_open(database):
+=======
+        with _kept_open(database):
+>>>>>>> memory
             yield database
     finally:
         # A pool waits for its connections for ever; when it is cancelled it drops them.
@@ -113,23 +117,6 @@ def _sqlite(url: str) -> Database:
     except OSError as exc:
         raise BadDatabaseUrl(f"DATABASE_URL: the database's folder can't be made: {exc}") from exc
     return Database(url, timeout=_BUSY_TIMEOUT, factory=_SqliteConnection)
-
-
-@contextmanager
-def _held_open(database: Database) -> Iterator[None]:
-    """Keep one connection to a SQLite file, unused, while the block runs.
-
-    Every query comes on a connection of its own, and the last one to close would write the log back
-    into the file and flush it to the disk each time, half of what a write takes
-    (https://sqlite.org/wal.html).
-    """
-    if dialect_of(database) != "sqlite":
-        yield
-        return
-    with closing(sqlite3.connect(database.url.database)) as connection:
-        # It counts from its first query on.
-        connection.execute("SELECT count(*) FROM schema_migrations").fetchone()
-        yield
 
 
 async def _use_write_ahead_log(database: Database) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
 from chat_client import ChatClient
 from scripted_provider import ScriptedProvider, says
+
 from services.events import TextDelta
 from settings import Settings
 from settings.development import development_token
