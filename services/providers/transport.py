@@ -209,8 +209,17 @@ def proxy_for(url: str) -> str | None:
     """The proxy that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` ask for on the way to *url*.
 
     Asked once: aiohttp's `trust_env` asks again for each request, in threads, and reads ~/.netrc.
+    Raises `ValueError`, naming the variable, for a proxy that does not speak HTTP.
     """
     parts = urlsplit(url)
     if proxy_bypass(parts.hostname or ""):
         return None
-    return getproxies().get(parts.scheme)
+    proxy = getproxies().get(parts.scheme)
+    if proxy is None:
+        return None
+    scheme, separator, _ = proxy.partition("://")
+    if not separator:
+        return f"http://{proxy}"
+    if scheme not in ("http", "https"):
+        raise ValueError(f"{parts.scheme.upper()}_PROXY must be an HTTP proxy, not {scheme}://")
+    return proxy
