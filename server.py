@@ -26,22 +26,26 @@ BACKLOG = 2048
 LAST_BYTES = 2.0
 
 
-def run(app: ChatApp, host: str, port: int, *, on_ready: Callable[[int], None]) -> None:
-    """Serve *app* until SIGTERM or SIGINT; *on_ready* is told the port.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that accepts connections. Raises `OSError` if the port is taken."""
+    return socket.create_server((host, port), backlog=BACKLOG)
 
-    Raises `OSError` if the port is taken, and what the app's own start raises.
+
+def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], None]) -> None:
+    """Serve *app* at *listening* until SIGTERM or SIGINT; *on_ready* is told the port.
+
+    Raises what the app's own start raises.
     """
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, host, port, on_ready))
+        runner.run(_serve(app, listening, on_ready))
 
 
-async def _serve(app: ChatApp, host: str, port: int, on_ready: Callable[[int], None]) -> None:
+async def _serve(app: ChatApp, listening: socket.socket, on_ready: Callable[[int], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listening = socket.create_server((host, port), backlog=BACKLOG)
     server = await app.create_server(
         sock=listening,
         backlog=BACKLOG,
