@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from chaos import Model, Outcome, miscounted, unleash
 from child_processes import children
-from killable_redis import RedisServer
 from postgres import PostgresServer
+from redis_server import RedisServer
 from upstream import Upstream
 
 from settings import Settings

@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 from process_service import ROOT, started
+from redis_server import RedisServer
 
 from tests.postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
-from tests.streams.killable_redis import RedisServer
 
 CHAT = "/api/v1/chat"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from killable_redis import RedisServer
+from redis_server import RedisServer
 from sanic import Sanic
 from scripted_provider import STOP, USAGE, ScriptedProvider
 

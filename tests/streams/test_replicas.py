@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from killable_redis import RedisServer
+from redis_server import RedisServer
 from scripted_provider import ScriptedProvider
 from whole_answer import WHOLE
 
