@@ -21,16 +21,17 @@ class Reader(Protocol):
 class StreamLog:
     """Frames of one stream, numbered from 1 in the order they were appended."""
 
-    __slots__ = ("_frames", "_readers", "ended", "size")
+    __slots__ = ("_frames", "_readers", "end", "ended", "size")
 
     def __init__(self) -> None:
         self._frames: list[bytes] = []
         self._readers: list[Reader] = []
+        self.end = 0
         self.size = 0
         self.ended = False
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return self.end
 
     @property
     def readers(self) -> int:
@@ -41,19 +42,20 @@ class StreamLog:
         """Add *frames* and wake every reader; with *last*, nothing can follow."""
         if self.ended:
             raise RuntimeError("the log has ended")
-        self._frames.extend(frames)
-        self.size += sum(map(len, frames))
+        self._frames += frames
+        self.end += len(frames)
+        for frame in frames:
+            self.size += len(frame)
         self.ended = last
         for reader in tuple(self._readers):
             reader.wake()
 
-    def read(self, after: int, *, limit: int) -> tuple[bytes, int]:
+    def read(self, after: int, limit: int) -> tuple[bytes, int]:
         """Whole frames that follow number *after*, joined, and the number of the last one.
 
         At most *limit* bytes, but always one frame if there is one.
         """
-        frames = self._frames
-        end = len(frames)
+        frames, end = self._frames, self.end
         if end - after == 1:  # the usual case: one token, one reader, up to date
             return frames[after], end
         size, stop = 0, after
