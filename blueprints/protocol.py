@@ -40,6 +40,11 @@ class StrictHttp(Http):
             self.request_body = None  # its length is not to be trusted
             raise BadRequest
 
+    def create_empty_request(self) -> None:
+        """Make up a request to answer a head that could not be read."""
+        self.url = None  # Sanic would parse it again, and fail again
+        super().create_empty_request()
+
     async def read(self) -> bytes | None:
         """A part of the body. Raises `BadRequest` for a chunk that is not exactly one."""
         # Sanic annotates bytes, and puts text.
