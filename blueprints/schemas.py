@@ -57,7 +57,9 @@ def parse(schema: type[Body], body: bytes) -> Body:
     """*body* as a *schema*. Raises `InvalidJson`, or `ValidationFailed` naming every wrong field."""
     try:
         # As text, since json would guess UTF-16 from bytes.
-        data = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        data = json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique
+        )
     except (ValueError, RecursionError) as exc:
         raise InvalidJson from exc
     try:
@@ -68,6 +70,14 @@ def parse(schema: type[Body], body: bytes) -> Body:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Which of two values counts is up to each reader (RFC 8259, section 4): nobody shall have to guess.
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a name appears twice")
+    return fields
 
 
 def _detail(error: Any) -> Detail:
