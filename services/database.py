@@ -67,7 +67,7 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         raise DatabaseUnavailable(f"The database can't be opened: {exc}") from exc
     try:
         await migrate(database)
-        with _held_open(database):
+        with _kept_open(database):
             yield database
     finally:
         # A pool waits for its connections for ever; when it is cancelled it drops them.
@@ -115,23 +115,6 @@ def _sqlite(url: str) -> Database:
     return Database(url, timeout=_BUSY_TIMEOUT, factory=_SqliteConnection)
 
 
-@contextmanager
-def _held_open(database: Database) -> Iterator[None]:
-    """Keep one connection to a SQLite file, unused, while the block runs.
-
-    Every query comes on a connection of its own, and the last one to close would write the log back
-    into the file and flush it to the disk each time, half of what a write takes
-    (https://sqlite.org/wal.html).
-    """
-    if dialect_of(database) != "sqlite":
-        yield
-        return
-    with closing(sqlite3.connect(database.url.database)) as connection:
-        # It counts from its first query on.
-        connection.execute("SELECT count(*) FROM schema_migrations").fetchone()
-        yield
-
-
 async def _use_write_ahead_log(database: Database) -> None:
     """Let readers and the writer not wait for each other; kept in the file once set.
 
@@ -148,6 +131,21 @@ async def _use_write_ahead_log(database: Database) -> None:
                 await asyncio.sleep(_BUSY_RETRY)
             else:
                 return
+
+
+@contextmanager
+def _kept_open(database: Database) -> Iterator[None]:
+    """Hold SQLite's file open while the block runs.
+
+    `databases` opens and closes it for each query, and whoever closes it last moves the log into
+    the file and deletes the log: half of the time of a write.
+    """
+    if dialect_of(database) == "postgres":
+        yield
+        return
+    with closing(sqlite3.connect(database.url.database)) as keeper:
+        keeper.execute("SELECT 1 FROM schema_migrations").close()
+        yield
 
 
 def _postgres(url: str) -> Database:

@@ -45,6 +45,7 @@ class Quirks:
 
     def __init__(self) -> None:
         self.mood = "keep"
+        self.has_lied = False
         self._held: list[TextDelta] = []
 
     def __call__(self, turn, event):
@@ -62,6 +63,7 @@ class Quirks:
             case "raise", _:
                 raise LookupError("broken hook")
             case "lie", _:
+                self.has_lied = True
                 return [Finish("stop"), Usage(1, 1, "gpt-4o-mini"), event]
             case "garble", _:
                 return [TextDelta(7), Finish(object()), "nonsense"]
@@ -201,7 +203,7 @@ class AnyStream(RuleBasedStateMachine):
         assert report.events == len(frames)
         # What is told is what is billed, and what is recorded.
         for kind, fields in zip(kinds, data, strict=True):
-            if kind == "usage" and self.quirks.mood != "lie":
+            if kind == "usage" and not self.quirks.has_lied:
                 assert fields["tokens_in"] == report.usage.tokens_in
                 assert fields["tokens_out"] == report.usage.tokens_out
                 assert fields.get("estimated", False) == report.usage.estimated

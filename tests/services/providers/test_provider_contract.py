@@ -8,7 +8,7 @@ from contextlib import aclosing
 from itertools import pairwise
 
 import pytest
-from answers import batches_of, failed_events, settled, text_of
+from answers import batches_of, collect, failed_events, settled, text_of, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from upstream import (
@@ -125,9 +125,10 @@ async def test_closing_it_leaves_nothing_open(
 async def test_cancelling_it_leaves_nothing_open(
     provider: Provider, transport: Transport, upstream: Upstream, says: Callable[..., list[bytes]]
 ) -> None:
-    upstream.plays(hangs(*says("Hello", " world")[:-2]))
-    asking = asyncio.ensure_future(batches_of(provider, STORY))
-    await asyncio.sleep(0.05)
+    upstream.plays(hangs(*says("Hello", " world")[:-3]))
+    seen: list[Event] = []
+    asking = asyncio.ensure_future(collect(provider, STORY, seen))
+    await until(lambda: any(isinstance(event, TextDelta) for event in seen))
 
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):

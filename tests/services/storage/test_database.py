@@ -205,13 +205,3 @@ async def test_what_is_committed_is_in_the_file(tmp_path: Path) -> None:
 )
 def test_a_time_is_text_in_utc_to_the_millisecond(moment: datetime) -> None:
     assert utc_text(moment) == "2026-01-02T03:04:05.678Z"
-
-
-async def test_a_write_on_sqlite_does_not_flush_the_log_into_the_file(tmp_path: Path) -> None:
-    """SQLite does when the last connection closes, and each query comes on one of its own."""
-    async with open_database(f"sqlite:///{tmp_path}/chat.db") as database:
-        await database.execute("CREATE TABLE note (text text)")
-
-        assert (tmp_path / "chat.db-wal").stat().st_size > 0
-
-    assert not (tmp_path / "chat.db-wal").exists()
