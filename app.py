@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import AsyncExitStack
@@ -74,6 +75,9 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
 
 def serve(settings: Settings, **parts: Any) -> None:
     """Serve until SIGTERM or SIGINT; *parts* as in `create_app`. Raises `BadSetting`."""
+    logging.getLogger("sanic.root").setLevel(
+        logging.WARNING
+    )  # its start-up lines say less than ours
     app = create_app(settings, **parts)
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
