@@ -16,9 +16,13 @@ from collections.abc import Callable
 
 import uvloop
 from loguru import logger
+from sanic.application.constants import ServerStage
+from sanic.application.state import ApplicationServerInfo
+from sanic.http.constants import HTTP
 from sanic.server.async_server import AsyncioServer
 
 from blueprints.context import ChatApp
+from blueprints.protocol import StrictProtocol
 
 # Connects wait here while the loop is busy; Sanic's 100 turns a thousand at once into second-long waits.
 BACKLOG = 2048
@@ -48,11 +52,19 @@ async def _serve(app: ChatApp, listening: socket.socket, on_ready: Callable[[int
         loop.add_signal_handler(number, stop.set)
     server = await app.create_server(
         sock=listening,
+        protocol=StrictProtocol,
         backlog=BACKLOG,
         return_asyncio_server=True,
         asyncio_server_kwargs={"start_serving": False},
     )
     assert server is not None  # noqa: S101 - what Sanic's signature leaves open
+    # What Sanic's runners note of themselves: without it `app.loop` refuses to work, and every answer
+    # has an empty `alt-svc`.
+    app.state.server_info.append(
+        ApplicationServerInfo(
+            {"version": HTTP.VERSION_1, "host": host, "port": port}, ServerStage.SERVING
+        )
+    )
     await server.startup()
     try:
         await server.before_start()

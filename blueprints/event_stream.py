@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
+from time import monotonic
 
 from loguru import logger
 from sanic.response import BaseHTTPResponse
@@ -42,7 +42,9 @@ async def follow(
     headers = dict(HEADERS)
     if stream.resumable and stream.id:
         headers["x-stream-id"] = stream.id
-    connection = _Connection(request, stream, after)
+    # An HTTP/1.0 client knows no chunks; `blueprints/protocol.py` ends its response by closing.
+    kind = _PlainConnection if request.version == "1.0" else _Connection
+    connection = kind(request, stream, after)
     with stream.attach(connection):
         response = await request.respond(headers=headers, content_type=CONTENT_TYPE)
         assert response is not None  # noqa: S101 - only a websocket has none
@@ -101,7 +103,7 @@ class _Connection:
                 # Not now: the buffer is full, or these are the last frames.
                 self._open = False
                 await self._protocol._can_write.wait()
-                data, self._position = self._log.read(self._position, limit=SLICE)
+                data, self._position = self._log.read(self._position, SLICE)
                 last = self._log.ended and self._position == len(self._log)
                 await response.send(data, last)
                 if last:
@@ -113,10 +115,12 @@ class _Connection:
     def _flush(self) -> bool:
         """Write all that is new; False if the rest is `relay`'s."""
         log = self._log
-        while self._position < len(log):
+        position = self._position
+        while position < log.end:
             if log.ended or not self._protocol._can_write.is_set():
                 return False
-            data, self._position = log.read(self._position, limit=SLICE)
+            data, position = log.read(position, SLICE)
+            self._position = position
             if self._transport.is_closing():
                 return True  # the cancellation is on its way
             self._write(data)
@@ -125,6 +129,16 @@ class _Connection:
     def _write(self, data: bytes) -> None:
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         # Sanic's RESPONSE_TIMEOUT counts from here: it is the limit for a reader that takes nothing.
+        self._protocol._time = monotonic()
+
+
+class _PlainConnection(_Connection):
+    """A connection whose response ends where it ends."""
+
+    __slots__ = ()
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(data)
         self._protocol._time = time.monotonic()
 
 
