@@ -116,9 +116,8 @@ def _serve_one(
     listening: socket.socket,
     on_ready: Callable[[int], None],
 ) -> None:
-    logging.getLogger("sanic.root").setLevel(
-        logging.WARNING
-    )  # its start-up lines say less than ours
+    # Its start-up lines say less than ours.
+    logging.getLogger("sanic.root").setLevel(logging.WARNING)
     app = create_app(settings, **parts)
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():

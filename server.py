@@ -31,8 +31,15 @@ LAST_BYTES = 2.0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that accepts connections. Raises `OSError` if the port is taken."""
-    return socket.create_server((host, port), backlog=BACKLOG)
+    """A socket that accepts connections, for `::` of both families. Raises `OSError` if the port is taken."""
+    if ":" not in host:
+        return socket.create_server((host, port), backlog=BACKLOG)
+    return socket.create_server(
+        (host, port),
+        family=socket.AF_INET6,
+        backlog=BACKLOG,
+        dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+    )
 
 
 def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], None]) -> None:
@@ -58,6 +65,7 @@ async def _serve(app: ChatApp, listening: socket.socket, on_ready: Callable[[int
         asyncio_server_kwargs={"start_serving": False},
     )
     assert server is not None  # noqa: S101 - what Sanic's signature leaves open
+    host, port = listening.getsockname()[:2]
     # What Sanic's runners note of themselves: without it `app.loop` refuses to work, and every answer
     # has an empty `alt-svc`.
     app.state.server_info.append(
@@ -71,7 +79,7 @@ async def _serve(app: ChatApp, listening: socket.socket, on_ready: Callable[[int
         await server.start_serving()
         await server.after_start()
         _settle_garbage_collector()
-        on_ready(listening.getsockname()[1])
+        on_ready(port)
         await stop.wait()
         logger.info("Stopping")
         # Still accepting: newcomers are told 503, with Retry-After, while streams finish.
