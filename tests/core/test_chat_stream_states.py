@@ -18,8 +18,8 @@ from services.report import Accountant, Report
 from services.stream_log import Room
 from services.tokens import Tokenizer
 from services.turn import Turn
-from tests.core.answers import PROMPT
 from tests.core.conftest import wire
+from tests.core.playing import PROMPT
 
 EVENTS = st.one_of(
     st.builds(TextDelta, st.text(max_size=8)),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services import sse
 from services.events import Asked, Connected, Finish, Recalled, Retry, TextDelta, Usage
-from tests.core.answers import PROMPT
+from tests.core.playing import PROMPT
 
 ANY_TEXT = st.text(st.characters(), max_size=200)  # lone surrogates too
 

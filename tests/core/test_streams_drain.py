@@ -9,8 +9,8 @@ from services.errors import Draining
 from services.events import TextDelta
 from services.streams import Policy, Streams
 from services.turn import Turn
-from tests.core.answers import PROMPT
 from tests.core.conftest import names, wire
+from tests.core.playing import PROMPT
 
 
 class Place:
