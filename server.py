@@ -22,6 +22,7 @@ from sanic.http.constants import HTTP
 from sanic.server.async_server import AsyncioServer
 
 from blueprints.context import ChatApp
+from blueprints.protocol import StrictProtocol
 
 # Connects wait here while the loop is busy; Sanic's 100 turns a thousand at once into second-long waits.
 BACKLOG = 2048
@@ -47,6 +48,7 @@ async def _serve(app: ChatApp, host: str, port: int, on_ready: Callable[[int], N
     listening = socket.create_server((host, port), backlog=BACKLOG)
     server = await app.create_server(
         sock=listening,
+        protocol=StrictProtocol,
         backlog=BACKLOG,
         return_asyncio_server=True,
         asyncio_server_kwargs={"start_serving": False},
