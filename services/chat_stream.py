@@ -243,6 +243,7 @@ class ChatStream:
                 status=exc.status,
                 phase=exc.phase,
                 retry_after_ms=None if wait is None else round(wait * 1000),
+                provider=exc.provider,
             )
             log.bind(code=exc.code, phase=exc.phase, status=exc.status, reason=str(exc)).warning(
                 "SSE stream error"
