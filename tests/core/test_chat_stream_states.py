@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 
+from endings import PROMPT
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -19,7 +20,6 @@ from services.stream_log import Room
 from services.tokens import Tokenizer
 from services.turn import Turn
 from tests.core.conftest import wire
-from tests.core.playing import PROMPT
 
 EVENTS = st.one_of(
     st.builds(TextDelta, st.text(max_size=8)),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from endings import PROMPT
 from scripted_provider import STOP, USAGE, ScriptedProvider
 
 from services.errors import Draining
@@ -10,7 +11,6 @@ from services.events import TextDelta
 from services.streams import Policy, Streams
 from services.turn import Turn
 from tests.core.conftest import names, wire
-from tests.core.playing import PROMPT
 
 
 class Place:
