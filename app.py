@@ -164,9 +164,11 @@ def _config(settings: Settings) -> Config:
 def _serve_docs(app: ChatApp) -> None:
     """`/docs` and `/docs/openapi.json` by sanic-ext, of which nothing else is wanted."""
     Extend(app, built_in_extensions=False, extensions=[OpenAPIExtension])
-    for route in app.router.routes:
+    for route in tuple(app.router.routes):
         if route.name.startswith(f"{app.name}.openapi."):
             route.ctx.public = True
+            name = f"{route.name.removeprefix(f'{app.name}.')}_head"
+            app.add_route(route.handler, route.uri, methods=["HEAD"], name=name, ctx_public=True)
 
 
 if __name__ == "__main__":

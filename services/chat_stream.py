@@ -167,7 +167,7 @@ class ChatStream:
 
     def _take(self, batch: Batch) -> None:
         texts = [event.text for event in batch if type(event) is TextDelta]
-        if texts and len(texts) == len(batch) and not self._hooks:
+        if len(texts) == len(batch) > 0 and not self._hooks:
             self._take_texts(texts)
         else:
             self._take_events(batch)
@@ -243,6 +243,7 @@ class ChatStream:
                 status=exc.status,
                 phase=exc.phase,
                 retry_after_ms=None if wait is None else round(wait * 1000),
+                provider=exc.provider,
             )
             log.bind(code=exc.code, phase=exc.phase, status=exc.status, reason=str(exc)).warning(
                 "SSE stream error"

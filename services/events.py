@@ -82,7 +82,7 @@ class Usage:
 class Finish:
     """The end, always the last event. The other fields say why when it is an error.
 
-    `status` is the provider's HTTP status, `retry_after_ms` the wait it asked for.
+    `provider` failed; `status` is its HTTP status, `retry_after_ms` the wait it asked for.
     """
 
     reason: FinishReason
@@ -90,6 +90,7 @@ class Finish:
     status: int | None = None
     phase: str | None = None
     retry_after_ms: int | None = None
+    provider: str | None = None
 
 
 Event: TypeAlias = Recalled | Asked | Connected | Retry | TextDelta | Usage | Finish

@@ -102,6 +102,7 @@ class Report:
                 self.usage = event
             case Finish():
                 self.finish, self._ended = event, self._clock()
+                self._provider = event.provider or self._provider
             case _:
                 assert_never(event)
 

@@ -77,7 +77,7 @@ async def _open(options: ProviderOptions, metrics: MetricsSink, stack: AsyncExit
             temperature=options.temperature,
         )
     return Retrying(
-        FaultInjection(adapter),
+        FaultInjection(adapter, model=options.model),
         max_retries=options.max_retries,
         base=options.retry_base,
         total_timeout=options.total_timeout,

@@ -33,16 +33,23 @@ _failed_before: ContextVar[Prompt | None] = ContextVar("failed_before", default=
 class FaultInjection:
     """Stands in for *provider* when a prompt carries a scenario, and is not there when it does not.
 
-    It wraps the adapter itself, inside of retry and fallback. Seconds: *first_token_delay* of
+    It wraps the adapter itself, inside of retry and fallback. What it plays is said to come from
+    *model*, so that it has a price. Seconds: *first_token_delay* of
     `slow_first_token`, *story_duration* of `long_story`.
     """
 
     def __init__(
-        self, provider: Provider, *, first_token_delay: float = 4.0, story_duration: float = 25.0
+        self,
+        provider: Provider,
+        *,
+        model: str = "gpt-4o-mini",
+        first_token_delay: float = 4.0,
+        story_duration: float = 25.0,
     ) -> None:
         self._provider = provider
+        self._model = model
         self._first_token_delay = first_token_delay
-        self._stub = Stub(story_duration=story_duration)
+        self._stub = Stub(model=model, story_duration=story_duration)
 
     @property
     def name(self) -> str:
@@ -100,8 +107,8 @@ class FaultInjection:
 
     async def _play(self, data: bytes) -> Batches:
         """What an upstream that sends *data*, and then ends, would have caused."""
-        yield (Connected(self.name, "played", 0.0),)
-        answer = OpenAIAnswer(self.name, "played")
+        yield (Connected(self.name, self._model, 0.0),)
+        answer = OpenAIAnswer(self.name, self._model)
         events: list[Event] = []
         answer.feed(data, events)
         yield events

@@ -359,3 +359,25 @@ async def test_hooks_see_events_in_their_order_and_what_the_one_before_made(make
     await finished(stream, answering([TextDelta("hi")], [USAGE, STOP]))
 
     assert stream.text == "HIHI"
+
+
+async def test_a_first_attempt_that_fails_for_good_is_recorded_with_its_provider(make_stream):
+    """Nothing connected and nothing was retried, so only the error itself names it."""
+    stream = make_stream()
+    quota = ProviderRateLimited("openai", "quota", phase="headers", status=429, retry_after=3600.0)
+
+    async def refusing(turn):
+        raise quota
+        yield ()
+
+    await finished(stream, refusing)
+
+    call, error = stream.report.telemetry()
+    assert call.payload["provider"] == "openai"
+    assert error.payload == {
+        "code": "RATE_LIMIT",
+        "status": 429,
+        "phase": "headers",
+        "provider": "openai",
+        "retry_after_ms": 3_600_000,
+    }

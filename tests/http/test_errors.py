@@ -288,3 +288,12 @@ async def test_the_next_client_is_served_after_any_failure(client: ChatClient):
             await raw_exchange(client.port, data, patience=0.2)
 
     assert (await client.ask("hi")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/openapi.json", "/metrics", PING])
+async def test_head_is_answered_wherever_get_is(client, path):
+    got = await client.send("GET", path)
+    reply = await client.send("HEAD", path)
+
+    assert (reply.status, reply.body) == (200, b"")
+    assert reply.headers["content-type"] == got.headers["content-type"]

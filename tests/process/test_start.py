@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import time
 
+import httpx
 import pytest
 from process_service import ROOT, procfile_command, started
 
@@ -28,6 +29,21 @@ def test_the_printed_curl_works_as_it_is(tmp_path):
 
     assert answer.stdout.startswith(b": Connected to chat stream\n\nevent: token\n")
     assert answer.stdout.endswith(b'event: done\ndata: {"finish_reason":"stop"}\n\n')
+
+
+def test_an_answer_has_no_headers_that_nobody_asked_for(tmp_path):
+    """Sanic adds an empty `alt-svc` to every answer of a server that it did not start itself."""
+    with started(tmp_path) as service:
+        answer = httpx.get(service.url("/api/v1/auth/ping"))
+
+    assert sorted(answer.headers) == [
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "connection",
+        "content-length",
+        "content-type",
+        "x-request-id",
+    ]
 
 
 @pytest.mark.parametrize(
