@@ -25,6 +25,8 @@ from blueprints.context import ChatApp
 from blueprints.metrics import metrics
 from blueprints.problems import ProblemHandler
 from services.bootstrap import open_services
+from services.database import BadDatabaseUrl, DatabaseUnavailable
+from services.migrations import MigrationFailed
 from settings import BadSetting, Settings, load_settings, seconds
 from settings.development import curl_line
 from settings.logging import configure_logging
@@ -72,18 +74,23 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `BadSetting`."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises `BadSetting`, `BadDatabaseUrl`, `DatabaseUnavailable` and `MigrationFailed`.
+    """
     app = create_app(settings)
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
             logger.bind(variable=name, meant=meant).warning("Unknown setting")
         server.run(
-            app, settings.server.host, settings.server.port, on_ready=partial(_say_ready, settings)
+            app, settings.server.host, settings.server.port, on_ready=partial(_say_ready, app)
         )
 
 
-def _say_ready(settings: Settings, port: int) -> None:
-    logger.bind(host=settings.server.host, port=port).info("Ready")
+def _say_ready(app: ChatApp, port: int) -> None:
+    settings: Settings = app.ctx.settings
+    parts = app.ctx.services.parts
+    logger.bind(host=settings.server.host, port=port, **parts).info("Ready")
     if not settings.production and settings.auth.secret is not None:
         print(f"\nTry it:\n\n{curl_line(settings, port=port)}\n", flush=True)
 
@@ -118,5 +125,7 @@ def _serve_docs(app: ChatApp) -> None:
 if __name__ == "__main__":
     try:
         serve(load_settings(os.environ, ROOT / ".env"))
-    except BadSetting as exc:
+    except (BadSetting, BadDatabaseUrl) as exc:
         sys.exit(str(exc))
+    except (DatabaseUnavailable, MigrationFailed) as exc:
+        sys.exit(f"DATABASE_URL: {exc}")

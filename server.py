@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import resource
 import signal
 import socket
@@ -20,6 +21,7 @@ from sanic.server.async_server import AsyncioServer
 
 from blueprints.context import ChatApp
 from blueprints.protocol import StrictProtocol
+from settings import BadSetting
 
 # Connects wait here while the loop is busy; Sanic's 100 turns a thousand at once into second-long waits.
 BACKLOG = 2048
@@ -30,7 +32,7 @@ LAST_BYTES = 2.0
 def run(app: ChatApp, host: str, port: int, *, on_ready: Callable[[int], None]) -> None:
     """Serve *app* until SIGTERM or SIGINT; *on_ready* is told the port.
 
-    Raises `OSError` if the port is taken, and what the app's own start raises.
+    Raises `BadSetting` if the port is taken, and what the app's own start raises.
     """
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -42,7 +44,12 @@ async def _serve(app: ChatApp, host: str, port: int, on_ready: Callable[[int], N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listening = socket.create_server((host, port), backlog=BACKLOG)
+    try:
+        listening = socket.create_server((host, port), backlog=BACKLOG)
+    except OSError as exc:
+        raise BadSetting(
+            f"PORT: can't listen on {host}:{port}: {os.strerror(exc.errno or 0)}"
+        ) from exc
     server = await app.create_server(
         sock=listening,
         protocol=StrictProtocol,
