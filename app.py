@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import AsyncExitStack
@@ -24,6 +25,7 @@ from blueprints.chat import chat
 from blueprints.context import ChatApp
 from blueprints.metrics import metrics
 from blueprints.problems import ProblemHandler
+from blueprints.sessions import sessions
 from services.bootstrap import open_services
 from services.database import BadDatabaseUrl, DatabaseUnavailable
 from services.migrations import MigrationFailed
@@ -47,7 +49,7 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
         configure_logging=False,
     )
     app.ctx.settings = settings
-    app.blueprint(Blueprint.group(chat, auth, url_prefix="/api/v1"))
+    app.blueprint(Blueprint.group(chat, auth, sessions, url_prefix="/api/v1"))
     app.blueprint(metrics)
     _serve_docs(app)
     connections.install(app)
@@ -73,12 +75,14 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
     return app
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT.
+def serve(settings: Settings, **parts: Any) -> None:
+    """Serve until SIGTERM or SIGINT; *parts* as in `create_app`.
 
     Raises `BadSetting`, `BadDatabaseUrl`, `DatabaseUnavailable` and `MigrationFailed`.
     """
-    app = create_app(settings)
+    # Its start-up lines say less than ours.
+    logging.getLogger("sanic.root").setLevel(logging.WARNING)
+    app = create_app(settings, **parts)
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
             logger.bind(variable=name, meant=meant).warning("Unknown setting")

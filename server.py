@@ -17,6 +17,9 @@ from collections.abc import Callable
 
 import uvloop
 from loguru import logger
+from sanic.application.constants import ServerStage
+from sanic.application.state import ApplicationServerInfo
+from sanic.http.constants import HTTP
 from sanic.server.async_server import AsyncioServer
 
 from blueprints.context import ChatApp
@@ -58,6 +61,13 @@ async def _serve(app: ChatApp, host: str, port: int, on_ready: Callable[[int], N
         asyncio_server_kwargs={"start_serving": False},
     )
     assert server is not None  # noqa: S101 - what Sanic's signature leaves open
+    # What Sanic's runners note of themselves: without it `app.loop` refuses to work, and every answer
+    # has an empty `alt-svc`.
+    app.state.server_info.append(
+        ApplicationServerInfo(
+            {"version": HTTP.VERSION_1, "host": host, "port": port}, ServerStage.SERVING
+        )
+    )
     await server.startup()
     try:
         await server.before_start()

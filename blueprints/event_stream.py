@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
+from time import monotonic
 
 from loguru import logger
 from sanic.response import BaseHTTPResponse
@@ -103,7 +103,7 @@ class _Connection:
                 # Not now: the buffer is full, or these are the last frames.
                 self._open = False
                 await self._protocol._can_write.wait()
-                data, self._position = self._log.read(self._position, limit=SLICE)
+                data, self._position = self._log.read(self._position, SLICE)
                 last = self._log.ended and self._position == len(self._log)
                 await response.send(data, last)
                 if last:
@@ -115,10 +115,12 @@ class _Connection:
     def _flush(self) -> bool:
         """Write all that is new; False if the rest is `relay`'s."""
         log = self._log
-        while self._position < len(log):
+        position = self._position
+        while position < log.end:
             if log.ended or not self._protocol._can_write.is_set():
                 return False
-            data, self._position = log.read(self._position, limit=SLICE)
+            data, position = log.read(position, SLICE)
+            self._position = position
             if self._transport.is_closing():
                 return True  # the cancellation is on its way
             self._write(data)
@@ -127,7 +129,7 @@ class _Connection:
     def _write(self, data: bytes) -> None:
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         # Sanic's RESPONSE_TIMEOUT counts from here: it is the limit for a reader that takes nothing.
-        self._protocol._time = time.monotonic()
+        self._protocol._time = monotonic()
 
 
 class _PlainConnection(_Connection):
@@ -137,7 +139,7 @@ class _PlainConnection(_Connection):
 
     def _write(self, data: bytes) -> None:
         self._transport.write(data)
-        self._protocol._time = time.monotonic()
+        self._protocol._time = monotonic()
 
 
 def _limit_silence(transport: asyncio.Transport, limit: float) -> None:

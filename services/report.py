@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from time import perf_counter
@@ -78,14 +78,17 @@ class Report:
         self._ended: float | None = None
         self._text: list[str] = []
 
+    def hear(self, texts: Sequence[str]) -> None:
+        """Take pieces of the answer into account, as `observe` would one by one."""
+        if self._first_text is None and texts:
+            self._first_text = self._clock()
+        self._text += texts
+
     def observe(self, event: Event) -> None:
         """Take one event of the turn into account."""
-        if type(event) is TextDelta:  # first, and without a match: this runs once per token
-            if self._first_text is None:
-                self._first_text = self._clock()
-            self._text.append(event.text)
-            return
         match event:
+            case TextDelta(text):
+                self.hear((text,))
             case Recalled():
                 self._recalled = event
             case Asked(prompt):
@@ -99,15 +102,8 @@ class Report:
                 self.usage = event
             case Finish():
                 self.finish, self._ended = event, self._clock()
-            case TextDelta():
-                pass
             case _:
                 assert_never(event)
-
-    @property
-    def has_text(self) -> bool:
-        """Whether any of the answer arrived."""
-        return bool(self._text)
 
     def settle(self, default_model: str) -> Usage:
         """The turn's usage with its cost: the provider's count, or else an estimate.

@@ -8,6 +8,7 @@ text can forge a frame and no client that splits on chunks or lines can tear one
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, assert_never
 
@@ -24,21 +25,35 @@ def encode(event: Event, number: int | None = None) -> bytes | None:
     `data:` because some clients commit an id before its event is complete. On the last frame it also
     says how many events the whole stream has.
     """
-    if type(event) is TextDelta:  # first, and without a match: this runs once per token
-        head, data = "token", f'{{"text":{encode_basestring_ascii(event.text)}}}'
-    else:
-        match event:
-            case Usage():
-                head, data = "usage", _usage(event)
-            case Finish():
-                head, data = "done", _done(event, number)
-            case TextDelta() | Recalled() | Asked() | Connected() | Retry():
-                return None
-            case _:
-                assert_never(event)
+    match event:
+        case TextDelta(text):
+            return encode_texts((text,), number)[0]
+        case Usage():
+            head, data = "usage", _usage(event)
+        case Finish():
+            head, data = "done", _done(event, number)
+        case Recalled() | Asked() | Connected() | Retry():
+            return None
+        case _:
+            assert_never(event)
     if number is None:
         return f"event: {head}\ndata: {data}\n\n".encode("ascii")
     return f"event: {head}\ndata: {data}\nid: {number}\n\n".encode("ascii")
+
+
+def encode_texts(texts: Sequence[str], first: int | None = None) -> list[bytes]:
+    """The frames of a `TextDelta` for each of *texts*, numbered from *first*: `encode` for many words."""
+    if first is None:
+        return [
+            f'event: token\ndata: {{"text":{encode_basestring_ascii(text)}}}\n\n'.encode("ascii")
+            for text in texts
+        ]
+    return [
+        f'event: token\ndata: {{"text":{encode_basestring_ascii(text)}}}\nid: {number}\n\n'.encode(
+            "ascii"
+        )
+        for number, text in enumerate(texts, first)
+    ]
 
 
 def comment(text: str) -> bytes:

@@ -72,7 +72,7 @@ class StreamLog:
     Without *keep*, for the one reader of a plain stream, frames are forgotten once they were read.
     """
 
-    __slots__ = ("_frames", "_gone", "_held", "_keep", "_readers", "_room", "ended", "size")
+    __slots__ = ("_frames", "_gone", "_held", "_keep", "_readers", "_room", "end", "ended", "size")
 
     def __init__(self, room: Room | None = None, *, keep: bool = True, after: int = 0) -> None:
         self._frames: list[bytes] = []
@@ -81,17 +81,19 @@ class StreamLog:
         self._room = room or Room(0)
         self._keep = keep
         self._held = 0
+        self.end = after  # the number of the last frame
         self.size = 0
         self.ended = False
 
     def __len__(self) -> int:
-        return self._gone + len(self._frames)
+        return self.end
 
     def append(self, frames: Sequence[bytes], *, last: bool = False) -> None:
         """Add *frames* and wake every reader; with *last*, nothing can follow."""
         if self.ended:
             raise RuntimeError("the log has ended")
-        self._frames.extend(frames)
+        self._frames += frames
+        self.end += len(frames)
         size = sum(map(len, frames))
         self.size += size
         self._held += size
@@ -100,7 +102,7 @@ class StreamLog:
         for reader in tuple(self._readers):
             reader.wake()
 
-    def read(self, after: int, *, limit: int) -> tuple[bytes, int]:
+    def read(self, after: int, limit: int) -> tuple[bytes, int]:
         """Whole frames that follow number *after*, joined, and the number of the last one.
 
         At most *limit* bytes, but always one frame if there is one.

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from services import sse
 from services.errors import StreamsUnavailable
+from services.redis_client import open_redis
 from services.stream_store import Claim, Holder
 
 # Longer than any answer runs, should its process die with nobody to notice.
@@ -261,11 +262,18 @@ class RedisLogs:
         return self._redis.eval(script, len(keys), *keys, *arguments)
 
     async def _answer(self, call: Awaitable[Any], patience: float = TIMEOUT) -> Any:
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(patience):
-                return await call
+                answer = await call
         except (RedisError, OSError, TimeoutError) as exc:
             raise StreamsUnavailable(f"Redis: {type(exc).__name__}", retry_after=1) from exc
+        finally:
+            # `asyncio.wait_for`, in redis-py's connecting, may swallow a cancellation (cpython#86296).
+            if task and task.cancelling() > cancelled:
+                raise asyncio.CancelledError
+        return answer
 
 
 @asynccontextmanager
@@ -273,15 +281,11 @@ async def open_redis_logs(
     url: str, *, process: str, lease: float, retention: float
 ) -> AsyncIterator[RedisLogs]:
     """The logs in the Redis at *url*; connects when first used, and again whenever it must."""
-    # Once more at once: a pooled connection may have died while nobody used it.
-    common: dict[str, Any] = {"retry": Retry(NoBackoff(), 1), "socket_connect_timeout": TIMEOUT}
-    redis = Redis.from_url(url, socket_timeout=TIMEOUT, **common)
-    waiting = Redis.from_url(url, socket_timeout=None, **common)
-    try:
+    async with open_redis(url) as redis, open_redis(url) as waiting:
+        for client in (redis, waiting):
+            # Once more at once: a pooled connection may have died while nobody used it.
+            client.set_retry(Retry(NoBackoff(), 1))
         yield RedisLogs(redis, waiting, process=process, lease=lease, retention=retention)
-    finally:
-        await redis.aclose()
-        await waiting.aclose()
 
 
 def _frames(entries: Sequence[Any]) -> tuple[bytes, ...]:

@@ -55,7 +55,8 @@ def text_line(entry: Entry, redact: Redactor) -> str:
         if value is not None
     ]
     lines = [" ".join(words)]
-    lines += [f"    {line}".translate(_ESCAPES) for line in redact(entry.exception).split("\n")]
+    if entry.exception:
+        lines += [f"    {line}".translate(_ESCAPES) for line in redact(entry.exception).split("\n")]
     return "\n".join(lines).rstrip()
 
 
@@ -81,4 +82,6 @@ def _word(value: Scalar) -> str:
 
 
 def _one_line(text: str) -> str:
+    if text.isprintable():  # nearly always, and 20 times as fast as looking at each character
+        return text
     return text.translate(_ESCAPES).replace("\n", "\\n")

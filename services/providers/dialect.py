@@ -11,7 +11,7 @@ from services.providers.failures import http_failure
 from services.providers.transport import Transport
 
 # A delta becomes one frame, and a frame must stay small next to a connection's write buffer.
-_LONGEST_DELTA = 8192
+LONGEST_DELTA = 8192
 
 
 class Answer(Protocol):
@@ -72,14 +72,16 @@ async def converse(
             if events:
                 yield events
                 exchange.progress()
+            if answer.reason is not None:
+                exchange.wind_up()
     finally:
         exchange.close()
 
 
 def append_text(events: list[Event], text: str) -> None:
     """Append *text* to *events*, in pieces of bounded length."""
-    if len(text) <= _LONGEST_DELTA:
+    if len(text) <= LONGEST_DELTA:
         events.append(TextDelta(text))
     else:
-        cuts = range(0, len(text), _LONGEST_DELTA)
-        events.extend(TextDelta(text[cut : cut + _LONGEST_DELTA]) for cut in cuts)
+        cuts = range(0, len(text), LONGEST_DELTA)
+        events.extend(TextDelta(text[cut : cut + LONGEST_DELTA]) for cut in cuts)

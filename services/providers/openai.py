@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from services.errors import ProviderProtocolError
-from services.events import Batches, Event, Finish, FinishReason, Usage
-from services.providers.dialect import append_text, converse
+from services.events import Batches, Event, Finish, FinishReason, TextDelta, Usage
+from services.providers.dialect import LONGEST_DELTA, append_text, converse
 from services.providers.event_decoder import EventDecoder, EventTooLong
 from services.providers.failures import stream_failure
 from services.providers.transport import Transport
@@ -118,7 +118,10 @@ class OpenAIAnswer:
                 if choice.index:
                     continue
                 if (delta := choice.delta) and (text := delta.content or delta.refusal):
-                    append_text(events, text)
+                    if len(text) <= LONGEST_DELTA:
+                        events.append(TextDelta(text))
+                    else:
+                        append_text(events, text)
                 if choice.finish_reason:
                     self.reason = _REASONS.get(choice.finish_reason, "stop")
         if chunk.usage:
