@@ -30,11 +30,14 @@ from blueprints.metrics import metrics
 from blueprints.problems import ProblemHandler
 from blueprints.sessions import sessions
 from services.bootstrap import open_services
+from services.database import BadDatabaseUrl, DatabaseUnavailable
+from services.migrations import MigrationFailed
 from settings import BadSetting, Settings, load_settings, seconds
 from settings.development import curl_line
 from settings.logging import configure_logging
 
 ROOT = Path(__file__).parent
+STARTUP_FAILURES = (BadSetting, BadDatabaseUrl, DatabaseUnavailable, MigrationFailed)
 
 
 def create_app(settings: Settings, **parts: Any) -> ChatApp:
@@ -79,14 +82,14 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
 def serve(settings: Settings, **parts: Any) -> int:
     """Serve until SIGTERM or SIGINT; *parts* as in `create_app`. The exit status.
 
-    Raises `BadSetting`, and `OSError` if the port is taken.
+    Raises `BadSetting`, `BadDatabaseUrl`, `DatabaseUnavailable` and `MigrationFailed`.
     """
     listening = server.listen(settings.server.host, settings.server.port)
     if settings.server.web_concurrency > 1:
         return workers.run(
             settings.server.web_concurrency, listening, partial(_work, settings, parts)
         )
-    _serve_one(settings, parts, listening, lambda port: _say_ready(settings, port))
+    _serve_one(settings, parts, listening, _say_ready)
     return 0
 
 
@@ -99,22 +102,22 @@ def _work(
 ) -> None:
     """One worker of several; the first one speaks to whoever started them."""
 
-    def ready(port: int) -> None:
+    def ready(app: ChatApp, port: int) -> None:
         serving()
         if number == 1:
-            _say_ready(settings, port)
+            _say_ready(app, port)
 
     try:
         _serve_one(_with_own_log_file(settings, number), parts, listening, ready)
-    except BadSetting as exc:
-        sys.exit(str(exc))
+    except STARTUP_FAILURES as exc:
+        sys.exit(_one_line(exc))
 
 
 def _serve_one(
     settings: Settings,
     parts: dict[str, Any],
     listening: socket.socket,
-    on_ready: Callable[[int], None],
+    on_ready: Callable[[ChatApp, int], None],
 ) -> None:
     # Its start-up lines say less than ours.
     logging.getLogger("sanic.root").setLevel(logging.WARNING)
@@ -122,7 +125,7 @@ def _serve_one(
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
             logger.bind(variable=name, meant=meant).warning("Unknown setting")
-        server.run(app, listening, on_ready=on_ready)
+        server.run(app, listening, on_ready=partial(on_ready, app))
 
 
 def _with_own_log_file(settings: Settings, number: int) -> Settings:
@@ -136,8 +139,10 @@ def _with_own_log_file(settings: Settings, number: int) -> Settings:
     )
 
 
-def _say_ready(settings: Settings, port: int) -> None:
-    logger.bind(host=settings.server.host, port=port).info("Ready")
+def _say_ready(app: ChatApp, port: int) -> None:
+    settings: Settings = app.ctx.settings
+    parts = app.ctx.services.parts
+    logger.bind(host=settings.server.host, port=port, **parts).info("Ready")
     if not settings.production and settings.auth.secret is not None:
         print(f"\nTry it:\n\n{curl_line(settings, port=port)}\n", flush=True)
 
@@ -171,8 +176,13 @@ def _serve_docs(app: ChatApp) -> None:
             app.add_route(route.handler, route.uri, methods=["HEAD"], name=name, ctx_public=True)
 
 
+def _one_line(failure: Exception) -> str:
+    named = isinstance(failure, BadSetting | BadDatabaseUrl)  # these name the variable themselves
+    return str(failure) if named else f"DATABASE_URL: {failure}"
+
+
 if __name__ == "__main__":
     try:
         sys.exit(serve(load_settings(os.environ, ROOT / ".env")))
-    except BadSetting as exc:
-        sys.exit(str(exc))
+    except STARTUP_FAILURES as exc:
+        sys.exit(_one_line(exc))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import resource
 import signal
 import socket
@@ -23,6 +24,7 @@ from sanic.server.async_server import AsyncioServer
 
 from blueprints.context import ChatApp
 from blueprints.protocol import StrictProtocol
+from settings import BadSetting
 
 # Connects wait here while the loop is busy; Sanic's 100 turns a thousand at once into second-long waits.
 BACKLOG = 2048
@@ -31,15 +33,19 @@ LAST_BYTES = 2.0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that accepts connections, for `::` of both families. Raises `OSError` if the port is taken."""
-    if ":" not in host:
-        return socket.create_server((host, port), backlog=BACKLOG)
-    return socket.create_server(
-        (host, port),
-        family=socket.AF_INET6,
-        backlog=BACKLOG,
-        dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
-    )
+    """A socket that accepts connections, for `::` of both families. Raises `BadSetting` if it can't."""
+    try:
+        if ":" not in host:
+            return socket.create_server((host, port), backlog=BACKLOG)
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6,
+            backlog=BACKLOG,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0)
+        raise BadSetting(f"PORT: can't listen on {host}:{port}: {reason}") from exc
 
 
 def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], None]) -> None:

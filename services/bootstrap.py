@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ from services.memory.recall import Recall
 from services.memory.zep import ZepMemory
 from services.memory.zep_api import open_zep_api
 from services.options import (
+    named_parts,
     policy,
     prices,
     provider_options,
@@ -37,7 +38,7 @@ from services.options import (
 )
 from services.providers import Provider
 from services.providers.build import open_providers
-from services.redis_client import open_redis
+from services.redis_client import answers, open_redis
 from services.report import Accountant
 from services.stream_archive import open_archive
 from services.stream_store_redis import open_shared_streams
@@ -49,10 +50,13 @@ from services.telemetry.tee import Tee
 from services.tokens import Tokenizer
 from settings import Settings, seconds
 
+# How long a start waits to learn whether Redis is there, in seconds.
+REDIS_PATIENCE = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What handlers and middleware can ask for."""
+    """What handlers and middleware can ask for; `parts` names what it is made of, for the log."""
 
     identity: Identity
     streams: Streams
@@ -60,6 +64,7 @@ class Services:
     conversations: Conversations
     archive: Archive
     metrics: MetricsSink
+    parts: Mapping[str, str]
 
 
 @asynccontextmanager
@@ -100,6 +105,7 @@ async def open_services(
             conversations=conversations,
             archive=archive,
             metrics=opening.metrics,
+            parts=opening.parts,
         )
 
 
@@ -108,6 +114,7 @@ class _Opening:
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self.metrics = MetricsSink()
+        self.parts = named_parts(settings)
         self._settings = settings
         self._stack = stack
 
@@ -165,6 +172,9 @@ class _Opening:
         allowed, redis, ledger = quotas(self._settings), self._settings.storage.redis_url, None
         if redis is not None:
             client = await self._stack.enter_async_context(open_redis(redis.get_secret_value()))
+            # Not needed to start: limits and streams are this process's own until it is there.
+            reachable = await answers(client, patience=REDIS_PATIENCE)
+            self.parts["redis"] = "reachable" if reachable else "unreachable"
             ledger = RedisLedger(client, allowed)
         limits = await self._stack.enter_async_context(open_limits(allowed, ledger))
         return Admission(limits, worst_case(self._settings, accountant))

@@ -48,6 +48,20 @@ def provider_options(settings: Settings) -> list[ProviderOptions]:
     return options
 
 
+def named_parts(settings: Settings) -> dict[str, str]:
+    """What the service is made of, by name: for the log, without addresses or keys."""
+    url = settings.storage.database_url.get_secret_value()
+    keys = ["secret"] * (settings.auth.secret is not None)
+    keys += ["jwks"] * (settings.jwks_url is not None)
+    return {
+        "providers": ",".join(settings.providers),
+        "database": "sqlite" if url.startswith("sqlite") else "postgres",
+        "redis": "none",
+        "memory": "embedded" if settings.zep.api_key is None else "zep",
+        "keys": ",".join(keys),
+    }
+
+
 def policy(settings: Settings) -> Policy:
     """How streams live."""
     return Policy(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from loguru import logger
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 
 @asynccontextmanager
@@ -28,3 +31,14 @@ async def open_redis(url: str, **options: Any) -> AsyncIterator[Redis]:
     )
     async with client:
         yield client
+
+
+async def answers(client: Redis, *, patience: float) -> bool:
+    """Whether the Redis of *client* answers within *patience* seconds."""
+    try:
+        async with asyncio.timeout(patience):
+            await client.ping()
+    except (RedisError, OSError, TimeoutError) as exc:
+        logger.bind(reason=f"{type(exc).__name__}: {exc}").warning("Redis not available")
+        return False
+    return True

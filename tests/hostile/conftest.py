@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import pytest
+from raw_http import PING, Wire, answer_to, connected
 from sanic.server import HttpProtocol
-from wire import PING, Wire, answer_to, connected
 
 from blueprints.context import ChatApp
 from sanic_server import SanicServer

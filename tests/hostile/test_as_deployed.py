@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wire import answer_to, connected, request
+from raw_http import answer_to, connected, request
 
 from tests.process.process_service import started
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from raw_http import PING, answer_to, connected, request
 from scripted_provider import ScriptedProvider
-from wire import PING, answer_to, connected, request
 
 from services.events import TextDelta
 
@@ -24,7 +24,8 @@ async def test_junk_sent_during_the_answer_is_cut(start, bearer):
         await wire.closed()
 
     await node.idle()
-    assert provider.running == 0
+    async with asyncio.timeout(5):
+        await provider.closed.wait()
     await node.serves()
 
 
@@ -37,7 +38,8 @@ async def test_junk_that_comes_with_the_request_does_not_hide_the_disconnect(sta
         await wire.reader.readuntil(b"Hello")
 
     await node.idle()
-    assert provider.running == 0
+    async with asyncio.timeout(5):
+        await provider.closed.wait()
 
 
 async def test_connections_that_say_nothing_do_not_keep_others_out(node):

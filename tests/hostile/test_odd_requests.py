@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 
 import pytest
+from raw_http import PING, answer_to, connected, request
 from scripted_provider import ScriptedProvider, says
-from wire import PING, answer_to, connected, request
 
 from services.events import TextDelta
 
@@ -46,7 +47,8 @@ async def test_an_http_1_0_client_that_leaves_stops_the_answer(start, bearer):
         await wire.reader.readuntil(b"Hello")
 
     await node.idle()
-    assert provider.running == 0
+    async with asyncio.timeout(5):
+        await provider.closed.wait()
 
 
 async def test_http_1_0_needs_no_host(node):

@@ -6,8 +6,8 @@ import asyncio
 import socket
 
 import pytest
+from raw_http import PING, connected, request
 from scripted_provider import ScriptedProvider
-from wire import PING, connected, request
 
 from services.events import Finish, TextDelta, Usage
 

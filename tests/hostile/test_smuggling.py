@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from wire import PING, connected, request
+from raw_http import PING, connected, request
 
 LINE = b"POST /api/v1/chat HTTP/1.1\r\n"
 HIDDEN = b"GET /api/v1/hidden HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -31,6 +31,11 @@ class Service:
         return f"http://127.0.0.1:{self.port}{path}"
 
     @property
+    def log(self) -> Path:
+        """The log file of JSON lines."""
+        return self._output.parent / "api.log"
+
+    @property
     def output(self) -> str:
         """Everything printed so far, standard error included."""
         return self._output.read_text()

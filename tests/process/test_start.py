@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import time
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -59,6 +63,9 @@ def test_an_answer_has_no_headers_that_nobody_asked_for(tmp_path):
         ({"MIDDLEWARE": "request_id,nonsense"}, "MIDDLEWARE"),
         ({"WEB_CONCURRENCY": "2"}, "WEB_CONCURRENCY"),
         ({"OPENAI_BASE_URL": "not a url"}, "OPENAI_BASE_URL"),
+        ({"DATABASE_URL": "mysql://user:short@db/chat"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "sqlite:////proc/nowhere/chat.db"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgres://user:short@127.0.0.1:1/chat"}, "DATABASE_URL"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -70,7 +77,73 @@ def test_a_bad_value_stops_the_start_with_one_line_that_names_it(variables, name
     )
 
     assert ended.returncode == 1
-    assert ended.stdout == ""
+    assert "ERROR" not in ended.stdout
     [line] = ended.stderr.splitlines()
     assert line.startswith(named)
-    assert "short" not in line
+    assert "short" not in ended.stderr
+
+
+def test_a_port_that_is_taken_stops_the_start_with_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LOG_FILE": "",
+            "HOST": "127.0.0.1",
+            "PORT": port,
+        }
+
+        ended = subprocess.run(
+            procfile_command(),
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+
+    assert ended.returncode == 1
+    assert (
+        ended.stderr.splitlines()[-1]
+        == f"PORT: can't listen on 127.0.0.1:{port}: Address already in use"
+    )
+
+
+def test_the_log_says_what_the_service_is_made_of(tmp_path):
+    variables = {"OPENAI_API_KEY": "sk-x", "ANTHROPIC_API_KEY": "sk-y", "ZEP_API_KEY": "z"}
+
+    with started(tmp_path, variables) as service:
+        ready = _logged(service.log, "Ready")
+
+    assert ready["providers"] == "openai,anthropic"
+    assert (ready["database"], ready["redis"]) == ("sqlite", "none")
+    assert (ready["memory"], ready["keys"]) == ("zep", "secret")
+
+
+def test_a_redis_or_key_server_out_of_reach_is_said_once_and_does_not_stop_the_start(
+    tmp_path, bearer
+):
+    variables = {
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "JWT_JWKS_URL": "http://127.0.0.1:1/jwks.json",
+    }
+
+    with started(tmp_path, variables) as service:
+        answer = httpx.post(service.url("/api/v1/chat"), json={"message": "hi"}, headers=bearer)
+        ready = _logged(service.log, "Ready")
+        warnings = [
+            _logged(service.log, said) for said in ("Redis not available", "Key set not available")
+        ]
+        output = service.output
+
+    assert answer.text.endswith('event: done\ndata: {"finish_reason":"stop"}\n\n')
+    assert (ready["redis"], ready["keys"]) == ("unreachable", "secret,jwks")
+    assert all(warnings)
+    assert "Traceback" not in output
+
+
+def _logged(log: Path, phrase: str) -> dict[str, Any]:
+    """The fields of the one line that says *phrase*."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    [found] = [line for line in lines if line["message"] == phrase]
+    return found

@@ -13,7 +13,7 @@ from scripted_provider import STOP, USAGE, ScriptedProvider
 from blueprints.context import ChatApp
 from sanic_server import SanicServer, serve
 from services.events import TextDelta
-from tests.hostile.wire import PING, Wire, answer_to, connected, request
+from tests.hostile.raw_http import PING, Wire, answer_to, connected, request
 
 PROXIES = {"nginx": nginx, "apache": apache}
 BEATING = {"OPENAI_SSE_HEARTBEAT_MS": "100"}
