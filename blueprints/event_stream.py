@@ -139,7 +139,7 @@ class _PlainConnection(_Connection):
 
     def _write(self, data: bytes) -> None:
         self._transport.write(data)
-        self._protocol._time = time.monotonic()
+        self._protocol._time = monotonic()
 
 
 def _limit_silence(transport: asyncio.Transport, limit: float) -> None:

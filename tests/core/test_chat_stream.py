@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from answers import PROMPT, answering, finished
+from endings import PROMPT, answering, finished
 from scripted_provider import STOP, USAGE
 
 from services.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 
+from endings import PROMPT
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -18,7 +19,6 @@ from services.report import Accountant, Report
 from services.stream_log import Room
 from services.tokens import Tokenizer
 from services.turn import Turn
-from tests.core.answers import PROMPT
 from tests.core.conftest import wire
 
 EVENTS = st.one_of(

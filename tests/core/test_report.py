@@ -3,12 +3,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from endings import PROMPT
 from scripted_provider import USAGE
 
 from services.events import Asked, Connected, Finish, Recalled, Retry, TextDelta, Usage
 from services.report import Accountant, Report
 from services.turn import Turn
-from tests.core.answers import PROMPT
 
 TURN = Turn("req_1", "alice", "Hello, how are you?", session_id="session-20250819-143022-a1b2")
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
+from endings import PROMPT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services import sse
 from services.events import Asked, Connected, Finish, Recalled, Retry, TextDelta, Usage
-from tests.core.answers import PROMPT
 
 ANY_TEXT = st.text(st.characters(), max_size=200)  # lone surrogates too
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from endings import PROMPT
 from scripted_provider import STOP, USAGE, ScriptedProvider
 
 from services.errors import Draining
 from services.events import TextDelta
 from services.streams import Policy, Streams
 from services.turn import Turn
-from tests.core.answers import PROMPT
 from tests.core.conftest import names, wire
 
 
