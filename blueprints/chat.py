@@ -18,9 +18,9 @@ from blueprints.context import (
 from blueprints.event_stream import CONTENT_TYPE, HEADERS, follow
 from blueprints.schemas import ChatBody, parse
 from services import sse
-from services.chat_stream import ChatStream
 from services.errors import Detail, NotFound, ValidationFailed
-from services.streams import Claim
+from services.stream_log import Readable
+from services.stream_store import Claim
 from services.turn import Turn
 
 # The one place where a `retry:` line is right: an EventSource repeats a GET, never a POST.
@@ -45,9 +45,11 @@ async def ask(request: ChatRequest) -> HTTPResponse | None:
         resumable=asked.resumable or key is not None,
         scenario=scenario_of(request),
     )
-    claim = Claim(key, hashlib.sha256(body).digest()) if key else None
-    after = _last_event_id(request) if claim else 0
-    stream = await services_of(request).streams.open(turn, claim)
+    claim, after = None, 0
+    if key is not None:
+        claim = Claim(principal.user_id, key, hashlib.sha256(body).digest())
+        after = _last_event_id(request)
+    stream = await services_of(request).streams.open(turn, claim, after=after)
     return await _read_on(request, stream, after, prelude=sse.CONNECTED)
 
 
@@ -61,27 +63,29 @@ async def ask_head(request: ChatRequest) -> HTTPResponse:
 @chat.get("/<stream_id:str>", name="resume")
 async def resume(request: ChatRequest, stream_id: str) -> HTTPResponse | None:
     """The rest of a resumable stream."""
-    stream = _find(request, stream_id)
-    return await _read_on(request, stream, _last_event_id(request), prelude=RESUMED)
+    after = _last_event_id(request)
+    stream = await _find(request, stream_id, after)
+    return await _read_on(request, stream, after, prelude=RESUMED)
 
 
 @chat.head("/<stream_id:str>", name="resume_head")
 async def resume_head(request: ChatRequest, stream_id: str) -> HTTPResponse:
     """The headers of a resumable stream."""
-    stream = _find(request, stream_id)
+    stream = await _find(request, stream_id, 0)
     return HTTPResponse(headers={**HEADERS, "x-stream-id": stream.id}, content_type=CONTENT_TYPE)
 
 
 @chat.delete("/<stream_id:str>", name="stop")
 async def stop(request: ChatRequest, stream_id: str) -> HTTPResponse:
     """Stop an answer; stopping it again, or after its end, changes nothing."""
-    stream = _find(request, stream_id)
-    stream.stop("stopped")
-    return json({"stream_id": stream.id, "status": "stopping"}, status=202)
+    principal = principal_of(request)
+    if not await services_of(request).streams.stop(stream_id, principal.user_id):
+        raise NotFound
+    return json({"stream_id": stream_id, "status": "stopping"}, status=202)
 
 
 async def _read_on(
-    request: ChatRequest, stream: ChatStream, after: int, *, prelude: bytes
+    request: ChatRequest, stream: Readable, after: int, *, prelude: bytes
 ) -> HTTPResponse | None:
     if after > len(stream.log):
         raise ValidationFailed(details=[Detail("Last-Event-ID", "is beyond the end of the stream")])
@@ -91,8 +95,9 @@ async def _read_on(
     return None
 
 
-def _find(request: ChatRequest, stream_id: str) -> ChatStream:
-    stream = services_of(request).streams.find(stream_id, principal_of(request).user_id)
+async def _find(request: ChatRequest, stream_id: str, after: int) -> Readable:
+    user_id = principal_of(request).user_id
+    stream = await services_of(request).streams.find(stream_id, user_id, after=after)
     if stream is None:
         raise NotFound
     return stream

@@ -18,7 +18,7 @@ from blueprints.context import (
     transport_of,
 )
 from services import sse
-from services.chat_stream import ChatStream
+from services.stream_log import Readable
 from settings import seconds
 
 HEADERS = {
@@ -31,7 +31,7 @@ SLICE = 65_536  # bytes written at once while a reader catches up
 
 
 async def follow(
-    request: ChatRequest, stream: ChatStream, *, after: int = 0, prelude: bytes = sse.CONNECTED
+    request: ChatRequest, stream: Readable, *, after: int = 0, prelude: bytes = sse.CONNECTED
 ) -> None:
     """Answer *request* with *stream* from the frame that follows number *after*, to its end.
 
@@ -40,7 +40,7 @@ async def follow(
     """
     services = services_of(request)
     headers = dict(HEADERS)
-    if stream.turn.resumable:
+    if stream.resumable and stream.id:
         headers["x-stream-id"] = stream.id
     connection = _Connection(request, stream, after)
     with stream.attach(connection):
@@ -72,7 +72,7 @@ class _Connection:
 
     __slots__ = ("_attention", "_limit", "_log", "_open", "_position", "_protocol", "_transport")
 
-    def __init__(self, request: ChatRequest, stream: ChatStream, after: int) -> None:
+    def __init__(self, request: ChatRequest, stream: Readable, after: int) -> None:
         self._log = stream.log
         self._position = after
         self._protocol = protocol_of(request)
@@ -101,7 +101,7 @@ class _Connection:
                 # Not now: the buffer is full, or these are the last frames.
                 self._open = False
                 await self._protocol._can_write.wait()
-                data, self._position = self._log.read(self._position, SLICE)
+                data, self._position = self._log.read(self._position, limit=SLICE)
                 last = self._log.ended and self._position == len(self._log)
                 await response.send(data, last)
                 if last:
@@ -117,7 +117,7 @@ class _Connection:
         while position < log.end:
             if log.ended or not self._protocol._can_write.is_set():
                 return False
-            data, position = log.read(position, SLICE)
+            data, position = log.read(position, limit=SLICE)
             self._position = position
             if self._transport.is_closing():
                 return True  # the cancellation is on its way

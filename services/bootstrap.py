@@ -6,28 +6,48 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from loguru import logger
-from pydantic import SecretStr
+from databases import Database
 
-from services.chat import Background, Chat
+from services.admission import Admission
+from services.archive import Archive
+from services.chat import Chat
 from services.chat_stream import ChatStream, EventHook
+from services.context import ConversationContext
+from services.conversations import Conversations
 from services.database import open_database
 from services.heartbeat import HeartbeatWheel
 from services.identity import Identity
-from services.pricing import BadPriceFile, Prices
+from services.jwks import open_keys
+from services.ledger_redis import RedisLedger
+from services.limits import open_limits
+from services.memory import Memory
+from services.memory.embedded import EmbeddedMemory
+from services.memory.recall import Recall
+from services.memory.zep import ZepMemory
+from services.memory.zep_api import open_zep_api
+from services.options import (
+    policy,
+    prices,
+    provider_options,
+    quotas,
+    recall_policy,
+    revealed,
+    worst_case,
+)
 from services.providers import Provider
-from services.providers.build import ProviderOptions, open_providers
-from services.report import Accountant, Report
-from services.streams import Policy, Streams, TurnObserver
+from services.providers.build import open_providers
+from services.redis_client import open_redis
+from services.report import Accountant
+from services.stream_archive import open_archive
+from services.stream_store_redis import open_shared_streams
+from services.streams import Streams
 from services.telemetry import TelemetrySink
 from services.telemetry.database import DatabaseSink
 from services.telemetry.metrics import MetricsSink
 from services.telemetry.tee import Tee
 from services.tokens import Tokenizer
-from services.turn import Turn
-from settings import BadSetting, Settings, seconds
+from settings import Settings, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +57,8 @@ class Services:
     identity: Identity
     streams: Streams
     heartbeat: HeartbeatWheel
+    conversations: Conversations
+    archive: Archive
     metrics: MetricsSink
 
 
@@ -45,6 +67,7 @@ async def open_services(
     settings: Settings,
     *,
     provider: Provider | None = None,
+    memory: Memory | None = None,
     telemetry: TelemetrySink | None = None,
     hooks: Sequence[EventHook] = (),
 ) -> AsyncIterator[Services]:
@@ -54,123 +77,150 @@ async def open_services(
     runs, in the reverse order. Raises `BadSetting`, and `DatabaseUnavailable`.
     """
     async with AsyncExitStack() as stack:
-        metrics = MetricsSink()
+        opening = _Opening(settings, stack)
         database = await stack.enter_async_context(
             open_database(settings.storage.database_url.get_secret_value())
         )
-        if telemetry is None:
-            rows = await stack.enter_async_context(DatabaseSink(database).writing())
-            metrics.register("chat_telemetry_waiting", "Rows not yet written.", lambda: rows.depth)
-            metrics.register(
-                "chat_telemetry_dropped",
-                "Rows that could not be written.",
-                lambda: rows.dropped,
-                kind="counter",
-            )
-            telemetry = rows
-        if provider is None:
-            provider = await stack.enter_async_context(
-                open_providers(_provider_options(settings), metrics)
-            )
+        tokenizer = opening.tokenizer()
+        sink = Tee(telemetry or await opening.telemetry(database), opening.metrics)
+        conversations = Conversations(database, count=tokenizer.count)
+        archive = await opening.archive(conversations, memory or await opening.memory(database))
+        yield Services(
+            identity=await opening.identity(),
+            streams=await opening.streams(
+                provider or await opening.provider(),
+                opening.context(archive, tokenizer),
+                tokenizer,
+                database,
+                hooks=hooks,
+                sink=sink,
+                archive=archive,
+            ),
+            heartbeat=opening.heartbeat(),
+            conversations=conversations,
+            archive=archive,
+            metrics=opening.metrics,
+        )
+
+
+class _Opening:
+    """Opens one part after the other; *stack* closes them in reverse."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.metrics = MetricsSink()
+        self._settings = settings
+        self._stack = stack
+
+    def tokenizer(self) -> Tokenizer:
         tokenizer = Tokenizer()
         loading = asyncio.create_task(tokenizer.load(), name="tokenizer")
-        stack.push_async_callback(_settled, loading)
+        # Its thread can't be stopped, and must not outlive the loop.
+        self._stack.push_async_callback(asyncio.wait, {loading})
+        return tokenizer
 
-        sink = Tee(telemetry, metrics)
+    async def telemetry(self, database: Database) -> TelemetrySink:
+        rows = await self._stack.enter_async_context(DatabaseSink(database).writing())
+        self._publish_queue("telemetry", rows)
+        return rows
+
+    async def memory(self, database: Database) -> Memory:
+        zep = self._settings.zep
+        if zep.api_key is None:
+            return EmbeddedMemory(database)
+        api = open_zep_api(zep.api_key.get_secret_value(), zep.base_url)
+        return ZepMemory(database, await self._stack.enter_async_context(api))
+
+    async def archive(self, conversations: Conversations, memory: Memory) -> Archive:
+        archive = Archive(conversations, memory)
+        await self._stack.enter_async_context(archive.writing())
+        self._publish_queue("archive", archive)
+        return archive
+
+    def context(self, archive: Archive, tokenizer: Tokenizer) -> ConversationContext:
+        recall = Recall(archive.memory, recall_policy(self._settings), count=tokenizer.count)
+        self._stack.push_async_callback(recall.close)
+        return ConversationContext(
+            archive, recall, history_budget=self._settings.chat.history_token_budget
+        )
+
+    async def identity(self) -> Identity:
+        settings, url = self._settings, self._settings.jwks_url
+        keys = None if url is None else await self._stack.enter_async_context(open_keys(url))
+        return Identity(
+            revealed(settings.auth.secret), settings.auth.audience, settings.jwt_issuer, keys
+        )
+
+    async def provider(self) -> Provider:
+        options = provider_options(self._settings)
+        return await self._stack.enter_async_context(open_providers(options, self.metrics))
+
+    def heartbeat(self) -> HeartbeatWheel:
+        wheel = HeartbeatWheel(seconds(self._settings.streams.openai_sse_heartbeat_ms))
+        wheel.start()
+        self._stack.callback(wheel.stop)
+        self.metrics.register("chat_connections", "Connections being read.", lambda: len(wheel))
+        return wheel
+
+    async def admission(self, accountant: Accountant) -> Admission:
+        allowed, redis, ledger = quotas(self._settings), self._settings.storage.redis_url, None
+        if redis is not None:
+            client = await self._stack.enter_async_context(open_redis(redis.get_secret_value()))
+            ledger = RedisLedger(client, allowed)
+        limits = await self._stack.enter_async_context(open_limits(allowed, ledger))
+        return Admission(limits, worst_case(self._settings, accountant))
+
+    async def streams(
+        self,
+        provider: Provider,
+        context: ConversationContext,
+        tokenizer: Tokenizer,
+        database: Database,
+        *,
+        hooks: Sequence[EventHook],
+        sink: TelemetrySink,
+        archive: Archive,
+    ) -> Streams:
+        settings, enter = self._settings, self._stack.enter_async_context
+        retention = seconds(settings.streams.stream_retention_ms)
+        redis, shared = settings.storage.redis_url, None
+        if redis is not None:
+            shared = await enter(open_shared_streams(redis.get_secret_value(), retention=retention))
+        accountant = Accountant(tokenizer, prices(settings))
+
+        def observe(stream: ChatStream) -> None:
+            for event in stream.report.telemetry():
+                sink.record(event)
+            finish, usage = stream.report.finish, stream.report.usage
+            if finish is not None:
+                archive.keep(
+                    stream.turn,
+                    stream.text,
+                    finish_reason=finish.reason,
+                    tokens_out=usage.tokens_out if usage else None,
+                )
+
         streams = Streams(
-            Chat(provider, _NoContext(), system_prompt=settings.chat.system_prompt).answer,
-            Accountant(tokenizer, _prices(settings)),
+            Chat(provider, context, system_prompt=settings.chat.system_prompt).answer,
+            accountant,
             default_model=settings.openai.model,
-            admit=_admit,
+            admit=(await self.admission(accountant)).admit,
             hooks=hooks,
-            observers=[_recorder(sink)],
-            policy=_policy(settings),
+            observers=[observe],
+            policy=policy(settings),
+            archive=await enter(open_archive(database, retention=retention)),
+            shared=shared,
         )
-        metrics.register("chat_streams", "Streams that run now.", lambda: len(streams))
-        heartbeat = HeartbeatWheel(seconds(settings.streams.openai_sse_heartbeat_ms))
-        metrics.register("chat_connections", "Connections being read.", lambda: len(heartbeat))
-        heartbeat.start()
-        stack.callback(heartbeat.stop)
-        yield Services(
-            identity=Identity(
-                _revealed(settings.auth.secret), settings.auth.audience, settings.jwt_issuer
-            ),
-            streams=streams,
-            heartbeat=heartbeat,
-            metrics=metrics,
+        self.metrics.register("chat_streams", "Streams that run now.", lambda: len(streams))
+        self.metrics.register(
+            "chat_log_bytes", "Bytes all stream logs hold.", lambda: streams.held_bytes
         )
+        return streams
 
-
-def _provider_options(settings: Settings) -> list[ProviderOptions]:
-    options = []
-    for name in settings.providers:
-        section = settings.anthropic if name == "anthropic" else settings.openai
-        options.append(
-            ProviderOptions(
-                name=name,
-                api_key=_revealed(section.api_key) or "",
-                base_url=section.base_url,
-                model=section.model,
-                max_output_tokens=section.max_output_tokens,
-                temperature=section.temperature,
-                max_sockets=section.max_sockets,
-                connect_timeout=seconds(section.connect_timeout_ms),
-                first_token_timeout=seconds(section.first_token_timeout_ms),
-                idle_timeout=seconds(section.idle_timeout_ms),
-                total_timeout=seconds(section.total_timeout_ms),
-                max_retries=section.max_retries,
-                retry_base=seconds(section.retry_base_ms),
-            )
+    def _publish_queue(self, name: str, queue: DatabaseSink | Archive) -> None:
+        self.metrics.register(f"chat_{name}_waiting", "Rows not yet written.", lambda: queue.depth)
+        self.metrics.register(
+            f"chat_{name}_dropped",
+            "Rows that will never be written.",
+            lambda: queue.dropped,
+            kind="counter",
         )
-    if settings.production and settings.providers == ("stub",):
-        logger.warning("No provider has a key: the stub answers")
-    return options
-
-
-def _policy(settings: Settings) -> Policy:
-    return Policy(
-        grace=seconds(settings.streams.stream_resume_grace_ms),
-        retention=seconds(settings.streams.stream_retention_ms),
-        max_stream_bytes=settings.streams.stream_max_bytes,
-        max_log_bytes=settings.streams.stream_log_bytes,
-    )
-
-
-def _prices(settings: Settings) -> Prices:
-    if settings.chat.price_file is None:
-        return Prices()
-    try:
-        return Prices.load(Path(settings.chat.price_file))
-    except BadPriceFile as exc:
-        raise BadSetting(f"PRICE_FILE: {exc}") from exc
-
-
-def _recorder(sink: TelemetrySink) -> TurnObserver:
-    def record(stream: ChatStream) -> None:
-        for event in stream.report.telemetry():
-            sink.record(event)
-
-    return record
-
-
-def _revealed(secret: SecretStr | None) -> str | None:
-    return None if secret is None else secret.get_secret_value()
-
-
-async def _settled(task: asyncio.Task[None]) -> None:
-    """Wait for *task*, whose thread can't be stopped, so that it does not outlive the loop."""
-    await asyncio.wait({task})
-
-
-class _NoContext:
-    async def background(self, turn: Turn) -> Background:
-        return Background()
-
-
-class _Free:
-    def release(self, report: Report) -> None:
-        pass
-
-
-async def _admit(turn: Turn) -> _Free:
-    return _Free()

@@ -13,7 +13,7 @@ from services import sse
 from services.errors import ProviderError
 from services.events import Batch, Batches, Event, Finish, TextDelta, Usage
 from services.report import Report
-from services.stream_log import Reader, StreamLog
+from services.stream_log import Reader, Room, StreamLog
 from services.turn import Turn
 
 Answer: TypeAlias = Callable[[Turn], Batches]
@@ -31,7 +31,8 @@ class ChatStream:
     However it ends, by itself, by a failure, by `stop`, by the loss of its last reader, its log
     ends with exactly one `done`, and `on_end` is called once, after that.
 
-    *grace* is how long, in seconds, it runs on without a reader; *max_bytes* bounds its log.
+    *grace* is how long, in seconds, it runs on without a reader; *max_bytes* bounds its log, and
+    *room* all logs together.
     """
 
     def __init__(
@@ -43,21 +44,29 @@ class ChatStream:
         hooks: Sequence[EventHook],
         grace: float,
         max_bytes: int,
+        room: Room,
         on_end: Callable[[ChatStream], None],
     ) -> None:
         self.id = stream_id
         self.turn = report.turn
         self.report = report
-        self.log = StreamLog()
+        self.log = StreamLog(room, keep=report.turn.resumable)
         self.said: list[str] = []
         self._default_model = default_model
         self._hooks = tuple(hooks)
         self._grace = grace
         self._max_bytes = max_bytes
+        self._room = room
+        self._attached = 0
         self._on_end = on_end
         self._task: asyncio.Task[None] | None = None
         self._stop: Stop | None = None
         self._grace_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether its frames are numbered and it outlives its connections."""
+        return self.turn.resumable
 
     @property
     def text(self) -> str:
@@ -75,6 +84,11 @@ class ChatStream:
             self._task = asyncio.create_task(self._produce(answer), name=f"stream {self.id}")
             self._task.add_done_callback(self._task_done)
 
+    def expect_reader(self) -> None:
+        """Begin the grace period for a first reader that may never come."""
+        loop = asyncio.get_running_loop()
+        self._grace_timer = loop.call_later(self._grace, self.stop, "disconnected")
+
     def stop(self, why: Stop) -> None:
         """End the answer where it is; idempotent, and nothing after the end."""
         if self.log.ended or self._stop is not None:
@@ -91,21 +105,30 @@ class ChatStream:
         if self._grace_timer is not None:
             self._grace_timer.cancel()
             self._grace_timer = None
+        self._attached += 1
         self.log.attach(reader)
         try:
             yield
         finally:
+            self._attached -= 1
             self.log.detach(reader)
-            if self.log.readers == 0 and not self.log.ended:
+            if self._attached == 0:
                 self._abandoned()
 
     def _abandoned(self) -> None:
+        if self.log.ended:
+            self._release_unread()
+            return
         self.report.disconnected = True
         if self._grace <= 0:
             self.stop("disconnected")
         else:
-            loop = asyncio.get_running_loop()
-            self._grace_timer = loop.call_later(self._grace, self.stop, "disconnected")
+            self.expect_reader()
+
+    def _release_unread(self) -> None:
+        # A resumable log is kept for later readers; whoever keeps it also releases it.
+        if not self.resumable:
+            self.log.release()
 
     async def _produce(self, answer: Answer) -> None:
         try:
@@ -140,15 +163,13 @@ class ChatStream:
             self._take_texts(texts)
         else:
             self._take_events(batch)
-        if self.log.size > self._max_bytes and not self.log.ended:
-            raise AnswerTooLong
 
     def _take_texts(self, texts: list[str]) -> None:
         """What `_take_events` does, but for words alone, as nearly every batch is: in half the time."""
         self.report.hear(texts)
         self.said += texts
         first = self.log.end + 1 if self.turn.resumable else None
-        self.log.append(sse.encode_texts(texts, first))
+        self._append(sse.encode_texts(texts, first))
 
     def _take_events(self, batch: Batch) -> None:
         shown: list[Event] = []
@@ -163,7 +184,12 @@ class ChatStream:
                 self._through_hooks(event, shown)
         self._say(shown)
         if frames := self._encode(shown):
-            self.log.append(frames)
+            self._append(frames)
+
+    def _append(self, frames: list[bytes]) -> None:
+        self.log.append(frames)
+        if self.log.size > self._max_bytes or self._room.full:
+            raise AnswerTooLong
 
     def _through_hooks(self, event: Event, shown: list[Event]) -> None:
         if not self._hooks:
@@ -253,4 +279,6 @@ class ChatStream:
         frames = self._encode(shown)
         self.report.events = len(self.log) + len(frames)
         self.log.append(frames, last=True)
+        if self._attached == 0:
+            self._release_unread()
         self._on_end(self)

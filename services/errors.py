@@ -150,6 +150,14 @@ class Unavailable(ServiceError):
     sentence = "Stored data can't be reached right now, please try again soon."
 
 
+class StreamsUnavailable(ServiceError):
+    """What other processes or earlier ones know of a stream can't be looked up right now."""
+
+    code = "STREAMS_UNAVAILABLE"
+    status = 503
+    sentence = "The stream cannot be looked up right now, please try again soon."
+
+
 class KeysUnavailable(ServiceError):
     """The keys that would verify a token can't be fetched, so the token is neither good nor bad."""
 

@@ -10,6 +10,7 @@ from typing import Final
 import asyncpg
 
 from services.errors import Unavailable
+from services.migrations import MigrationFailed
 
 _RETRY_AFTER: Final = 2.0
 
@@ -33,3 +34,7 @@ def outages_translated() -> Iterator[None]:
         yield
     except _OUTAGES as exc:
         raise Unavailable(retry_after=_RETRY_AFTER) from exc
+    except MigrationFailed as exc:
+        if isinstance(exc.__cause__, _OUTAGES):
+            raise Unavailable(retry_after=_RETRY_AFTER) from exc
+        raise

@@ -61,6 +61,16 @@ def comment(text: str) -> bytes:
     return f": {text}\n\n".encode("ascii")
 
 
+def split(data: bytes) -> tuple[bytes, ...]:
+    """The frames of *data* again: each ends with the only blank line in it."""
+    return tuple(frame + b"\n\n" for frame in data.split(b"\n\n")[:-1])
+
+
+def is_done(frame: bytes) -> bool:
+    """Whether *frame* is the last one of its stream."""
+    return frame.startswith(b"event: done\n")
+
+
 def _usage(usage: Usage) -> str:
     # The cost is spliced in as text: json would write small numbers with an exponent.
     cost = "null" if usage.cost_usd is None else plain(usage.cost_usd)

@@ -6,8 +6,11 @@ socket there is no queue, lock or extra task: `append` wakes the reader, and the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
+
+FORGET_EVERY = 256  # frames that a log without memory lets gather before it drops them together
 
 
 class Reader(Protocol):
@@ -18,25 +21,72 @@ class Reader(Protocol):
         ...
 
 
+class Readable(Protocol):
+    """An answer with a log: one that runs here, one that runs elsewhere, or one that is over."""
+
+    @property
+    def id(self) -> str:
+        """Its name, or nothing if it has none to be asked for by."""
+        ...
+
+    @property
+    def resumable(self) -> bool:
+        """Whether its frames are numbered."""
+        ...
+
+    @property
+    def log(self) -> StreamLog:
+        """Its frames so far."""
+        ...
+
+    def attach(self, reader: Reader) -> AbstractContextManager[None]:
+        """Wake *reader* while the block runs, and keep the answer going for it."""
+        ...
+
+
+class Room:
+    """The bytes that all logs of a process hold together, and their *limit*."""
+
+    __slots__ = ("held", "limit", "make_room")
+
+    def __init__(self, limit: int, make_room: Callable[[], None] = lambda: None) -> None:
+        self.limit = limit
+        self.held = 0
+        self.make_room = make_room  # called when the limit is passed; may release logs
+
+    @property
+    def full(self) -> bool:
+        """Whether more is held than may be."""
+        return self.held > self.limit
+
+    def take(self, size: int) -> None:
+        """Hold *size* bytes more."""
+        self.held += size
+        if self.held > self.limit:
+            self.make_room()
+
+
 class StreamLog:
-    """Frames of one stream, numbered from 1 in the order they were appended."""
+    """Frames of one stream, numbered in the order they were appended, from the one after *after*.
 
-    __slots__ = ("_frames", "_readers", "end", "ended", "size")
+    Without *keep*, for the one reader of a plain stream, frames are forgotten once they were read.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_frames", "_gone", "_held", "_keep", "_readers", "_room", "end", "ended", "size")
+
+    def __init__(self, room: Room | None = None, *, keep: bool = True, after: int = 0) -> None:
         self._frames: list[bytes] = []
+        self._gone = after  # how many frames came before those in `_frames`
+        self.end = after
         self._readers: list[Reader] = []
-        self.end = 0
+        self._room = room or Room(0)
+        self._keep = keep
+        self._held = 0
         self.size = 0
         self.ended = False
 
     def __len__(self) -> int:
         return self.end
-
-    @property
-    def readers(self) -> int:
-        """How many readers follow the log now."""
-        return len(self._readers)
 
     def append(self, frames: Sequence[bytes], *, last: bool = False) -> None:
         """Add *frames* and wake every reader; with *last*, nothing can follow."""
@@ -44,25 +94,37 @@ class StreamLog:
             raise RuntimeError("the log has ended")
         self._frames += frames
         self.end += len(frames)
-        for frame in frames:
-            self.size += len(frame)
+        size = sum(map(len, frames))
+        self.size += size
+        self._held += size
+        self._room.take(size)
         self.ended = last
         for reader in tuple(self._readers):
             reader.wake()
 
-    def read(self, after: int, limit: int) -> tuple[bytes, int]:
+    def read(self, after: int, *, limit: int) -> tuple[bytes, int]:
         """Whole frames that follow number *after*, joined, and the number of the last one.
 
         At most *limit* bytes, but always one frame if there is one.
         """
-        frames, end = self._frames, self.end
-        if end - after == 1:  # the usual case: one token, one reader, up to date
-            return frames[after], end
-        size, stop = 0, after
-        while stop < end and (size == 0 or size + len(frames[stop]) <= limit):
-            size += len(frames[stop])
-            stop += 1
-        return b"".join(frames[after:stop]), stop
+        frames, gone = self._frames, self._gone
+        start, end = after - gone, len(frames)
+        if end - start == 1:  # the usual case: one token, one reader, up to date
+            data, stop = frames[start], end
+        else:
+            size, stop = 0, start
+            while stop < end and (size == 0 or size + len(frames[stop]) <= limit):
+                size += len(frames[stop])
+                stop += 1
+            data = b"".join(frames[start:stop])
+        if not self._keep and stop >= FORGET_EVERY:
+            self._forget(stop)
+        return data, gone + stop
+
+    def release(self) -> None:
+        """Give back the room of a log that nobody will read again; more than once does nothing."""
+        self._room.held -= self._held
+        self._held = 0
 
     def attach(self, reader: Reader) -> None:
         """Wake *reader* from now on."""
@@ -71,3 +133,10 @@ class StreamLog:
     def detach(self, reader: Reader) -> None:
         """Wake *reader* no more."""
         self._readers.remove(reader)
+
+    def _forget(self, count: int) -> None:
+        size = sum(map(len, self._frames[:count]))
+        del self._frames[:count]
+        self._gone += count
+        self._held -= size
+        self._room.held -= size

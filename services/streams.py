@@ -12,8 +12,12 @@ from weakref import WeakValueDictionary
 from loguru import logger
 
 from services.chat_stream import Answer, ChatStream, EventHook
-from services.errors import Conflict, Draining
+from services.distant_readers import DistantReaders
+from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
+from services.replay import Losses, stored
 from services.report import Accountant, Report
+from services.stream_log import Readable, Room
+from services.stream_store import Archive, Claim, Holder, How, SharedStreams
 from services.turn import Turn
 
 
@@ -34,14 +38,6 @@ class TurnObserver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """An idempotency key and a digest of the request that it stands for."""
-
-    key: str
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """How streams live; times in seconds, sizes in bytes."""
 
@@ -55,7 +51,7 @@ class Streams:
     """Owns every answer that runs, and every finished one that can still be read.
 
     *admit* reserves a place before the first byte, or refuses with a `ServiceError`; *observers*
-    learn of every end.
+    learn of every end. *archive* knows the streams of earlier processes, *shared* those of others.
     """
 
     def __init__(
@@ -68,6 +64,8 @@ class Streams:
         hooks: Sequence[EventHook] = (),
         observers: Sequence[TurnObserver] = (),
         policy: Policy | None = None,
+        archive: Archive | None = None,
+        shared: SharedStreams | None = None,
     ) -> None:
         self._answer = answer
         self._accountant = accountant
@@ -76,17 +74,23 @@ class Streams:
         self._hooks = tuple(hooks)
         self._observers = tuple(observers)
         self._policy = policy or Policy()
+        self._archive = archive
+        self._shared = shared
         self._running: dict[ChatStream, Lease] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._kept: dict[str, ChatStream] = {}  # resumable ones by id, oldest first
-        self._claims: dict[tuple[str, str], tuple[bytes, ChatStream]] = {}
-        self._owned: dict[ChatStream, tuple[str, str]] = {}
+        self._kept: dict[str, ChatStream] = {}  # resumable ones by id
+        self._claims: dict[str, tuple[bytes, ChatStream]] = {}
+        self._claim_of: dict[ChatStream, Claim] = {}
         self._finished: dict[ChatStream, asyncio.TimerHandle] = {}  # oldest end first
-        self._finished_bytes = 0
-        self._opening: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._room = Room(self._policy.max_log_bytes, self._make_room)
+        self._losses = Losses()
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._distant = DistantReaders()
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining: asyncio.Future[None] | None = None
+        if shared is not None:
+            shared.serve(self)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -96,44 +100,104 @@ class Streams:
         """Whether the process is about to stop."""
         return self._draining is not None
 
-    async def open(self, turn: Turn, claim: Claim | None = None) -> ChatStream:
+    @property
+    def held_bytes(self) -> int:
+        """How much all logs hold together, in bytes."""
+        return self._room.held
+
+    async def open(self, turn: Turn, claim: Claim | None = None, *, after: int = 0) -> Readable:
         """A stream for *turn*, not started; or, for a known *claim*, the stream it already has.
 
-        The caller attaches a reader before it awaits anything, so that a client that leaves is
-        noticed. Raises `Draining`, `Conflict`, and what the admission raises.
+        A client that has *after* events of a stream that nobody knows gets its end as a lost one,
+        never a second answer. The caller attaches a reader before it awaits anything, so that a
+        client that leaves is noticed. Raises `Draining`, `Overloaded`, `Conflict`,
+        `StreamsUnavailable`, and what the admission raises.
         """
         if claim is None:
             return await self._create(turn)
-        owned = (turn.user_id, claim.key)
         # Two requests with one key may race each other: the second waits for the first.
-        lock = self._opening.setdefault(owned, asyncio.Lock())
+        lock = self._opening.setdefault(claim.name, asyncio.Lock())
         async with lock:
-            if known := self._claims.get(owned):
+            if known := self._claims.get(claim.name):
                 digest, stream = known
                 if digest != claim.digest:
                     raise Conflict
-                stream.report.idempotent_replays += 1
+                self._count(stream, "replayed")
                 return stream
-            stream = await self._create(turn)
-            self._claims[owned] = (claim.digest, stream)
-            self._owned[stream] = owned
-            return stream
+            holder = None if self._archive is None else self._archive.holder(claim)
+            if found := await self._held(holder, claim, after):
+                return found
+            if not after:
+                return await self._create(turn, claim)
+            holder = None if self._shared is None else await self._shared.holder(claim)
+            if found := await self._held(holder, claim, after):
+                return found
+            return self._losses.tell(claim.name, "", after)
 
-    def start(self, stream: ChatStream) -> None:
-        """Begin to answer, if that has not happened yet."""
+    def start(self, stream: Readable) -> None:
+        """Begin to answer, if that is done here and has not happened yet."""
+        if not isinstance(stream, ChatStream):
+            return
         stream.start(self._answer)
         if stream.task is not None and not stream.task.done():
             self._tasks.add(stream.task)
             stream.task.add_done_callback(self._tasks.discard)
 
-    def find(self, stream_id: str, user_id: str) -> ChatStream | None:
-        """The resumable stream of that id, if it is *user_id*'s and not yet forgotten."""
-        stream = self._kept.get(stream_id)
-        return stream if stream is not None and stream.turn.user_id == user_id else None
+    async def find(
+        self, stream_id: str, user_id: str, *, after: int = 0, how: How = "resumed"
+    ) -> Readable | None:
+        """The resumable stream of that id, if it is *user_id*'s and not yet forgotten.
 
-    async def idle(self) -> None:
-        """Return when no stream runs."""
-        await self._idle.wait()
+        It has at least *after* events, unless nobody ever had so many. Raises `StreamsUnavailable`.
+        """
+        if kept := self._own(stream_id, user_id):
+            self._count(kept, how)
+            return kept
+        unknown: StreamsUnavailable | None = None
+        if self._shared is not None:
+            try:
+                if found := await self._shared.find(stream_id, user_id, after, how):
+                    return found
+            except StreamsUnavailable as exc:
+                unknown = exc
+        if self._archive is not None and (row := await self._archive.find(stream_id, user_id)):
+            if row.frames is not None:
+                return stored(stream_id, row.frames)
+            if unknown is None:
+                return self._losses.tell(stream_id, stream_id, after)
+        if unknown is not None:
+            raise unknown
+        return None
+
+    async def stop(self, stream_id: str, user_id: str) -> bool:
+        """Stop an answer wherever it runs; whether there is one. Idempotent, also after its end.
+
+        Raises `StreamsUnavailable`.
+        """
+        if kept := self._own(stream_id, user_id):
+            kept.stop("stopped")
+            return True
+        if self._shared is not None and await self._shared.stop(stream_id, user_id):
+            return True
+        if self._archive is None:
+            return False
+        return await self._archive.find(stream_id, user_id) is not None
+
+    def stop_for_others(self, stream_id: str) -> None:
+        """Stop an answer for another process, which knows whose it is."""
+        if stream := self._kept.get(stream_id):
+            stream.stop("stopped")
+
+    def read_by_others(self, stream_id: str, how: How | None) -> None:
+        """Keep an answer going for a reader in another process, for as long as it says so."""
+        stream = self._kept.get(stream_id)
+        if stream is None or stream.log.ended:
+            return
+        if how is not None:
+            self._count(stream, how)
+        self._distant.renew(stream)
+        # Its first reader may have left before it could begin.
+        self.start(stream)
 
     async def drain(self, patience: float) -> None:
         """Admit nobody, give running streams *patience* seconds, then end the rest.
@@ -145,24 +209,91 @@ class Streams:
             self._draining = asyncio.ensure_future(self._drain(patience))
         await asyncio.shield(self._draining)
 
-    async def _create(self, turn: Turn) -> ChatStream:
-        if self.draining:
-            raise Draining(retry_after=1)
+    async def idle(self) -> None:
+        """Return when no stream runs."""
+        await self._idle.wait()
+
+    async def _create(self, turn: Turn, claim: Claim | None = None) -> Readable:
+        self._refuse_if_draining()
+        if self._room.full:
+            raise Overloaded(retry_after=1)
+        stream_id = f"str_{secrets.token_urlsafe(15)}"
+        shared = self._shared if turn.resumable else None
+        if shared is None:
+            return await self._admitted(stream_id, turn, claim)
+        try:
+            holder = await shared.register(stream_id, turn.user_id, claim)
+        except StreamsUnavailable:
+            # Better answered twice in the worst case than not at all: without the others, this
+            # process still knows its own claims.
+            logger.bind(request_id=turn.request_id).warning("Shared streams unavailable")
+            holder = None
+        try:
+            if found := await self._held(holder, claim, 0):
+                return found
+            stream = await self._admitted(stream_id, turn, claim)
+        except BaseException:
+            shared.withdraw(stream_id, claim)
+            raise
+        shared.publish(stream, claim)
+        return stream
+
+    async def _held(
+        self, holder: Holder | None, claim: Claim | None, after: int
+    ) -> Readable | None:
+        """The stream that holds *claim*, if one does and it is not forgotten. Raises `Conflict`."""
+        if holder is None or claim is None:
+            return None
+        if holder.digest != claim.digest:
+            raise Conflict
+        return await self.find(holder.stream_id, claim.user_id, after=after, how="replayed")
+
+    async def _admitted(self, stream_id: str, turn: Turn, claim: Claim | None) -> ChatStream:
+        report = Report(turn, self._accountant)
         lease = await self._admit(turn)
+        try:
+            self._refuse_if_draining()
+        except Draining:
+            lease.release(report)
+            raise
         stream = ChatStream(
-            f"str_{secrets.token_urlsafe(15)}",
-            Report(turn, self._accountant),
+            stream_id,
+            report,
             default_model=self._default_model,
             hooks=self._hooks,
             grace=self._policy.grace if turn.resumable else 0.0,
             max_bytes=self._policy.max_stream_bytes,
+            room=self._room,
             on_end=self._ended,
         )
         self._running[stream] = lease
         self._idle.clear()
         if turn.resumable:
             self._kept[stream.id] = stream
+            stream.expect_reader()
+            if claim is not None:
+                self._claims[claim.name] = (claim.digest, stream)
+                self._claim_of[stream] = claim
+            if self._archive is not None:
+                self._archive.opened(stream, claim)
         return stream
+
+    def _refuse_if_draining(self) -> None:
+        if self.draining:
+            raise Draining(retry_after=1)
+
+    def _own(self, stream_id: str, user_id: str) -> ChatStream | None:
+        stream = self._kept.get(stream_id)
+        return stream if stream is not None and stream.turn.user_id == user_id else None
+
+    def _count(self, stream: ChatStream, how: How) -> None:
+        """Count one more reader. What comes after the end is only logged: the row is written."""
+        if stream.log.ended:
+            logger.bind(request_id=stream.turn.request_id, how=how).info("Stream read again")
+        elif how == "resumed":
+            stream.report.resumed += 1
+        else:
+            stream.report.idempotent_replays += 1
 
     def _ended(self, stream: ChatStream) -> None:
         self._running.pop(stream).release(stream.report)
@@ -175,24 +306,29 @@ class Streams:
                 logger.exception("Observer failed")
         log = logger.bind(request_id=stream.turn.request_id, **stream.report.fields())
         log.info("Chat completion finished")
-        if stream.turn.resumable:
+        if stream.resumable:
+            if self._archive is not None:
+                self._archive.ended(stream)
             self._keep(stream)
 
     def _keep(self, stream: ChatStream) -> None:
         """Remember a finished log for its retention, or until others need its room."""
         loop = asyncio.get_running_loop()
-        expiry = loop.call_later(self._policy.retention, self._forget, stream)
-        self._finished[stream] = expiry
-        self._finished_bytes += stream.log.size
-        while self._finished_bytes > self._policy.max_log_bytes:
+        self._finished[stream] = loop.call_later(self._policy.retention, self._forget, stream)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while self._room.full and self._finished:
             self._forget(next(iter(self._finished)))
 
     def _forget(self, stream: ChatStream) -> None:
         self._finished.pop(stream).cancel()
-        self._finished_bytes -= stream.log.size
+        stream.log.release()
         del self._kept[stream.id]
-        if owned := self._owned.pop(stream, None):
-            del self._claims[owned]
+        if claim := self._claim_of.pop(stream, None):
+            del self._claims[claim.name]
+        if self._shared is not None:
+            self._shared.forget(stream)
 
     async def _drain(self, patience: float) -> None:
         logger.bind(streams=len(self._running)).info("Draining")
@@ -208,4 +344,5 @@ class Streams:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._distant.close()
         logger.info("Drained")

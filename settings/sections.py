@@ -267,8 +267,14 @@ class Limits(Section):
     title = "Limits"
     prefix = "LIMIT_"
 
-    requests_per_minute: Count = Field(60, description="Chat requests per user and minute.")
-    user_streams: Count = Field(10, description="Streams a user may have open.")
+    requests_per_minute: Count | None = Field(
+        None,
+        description="Chat requests per user and minute. Default: 60 in production, unlimited in development.",
+    )
+    user_streams: Count | None = Field(
+        None,
+        description="Streams a user may have open. Default: 10 in production, unlimited in development.",
+    )
     process_streams: Count = Field(10_000, description="Streams a process may have open.")
     daily_budget_usd: float | None = Field(
         None,

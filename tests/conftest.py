@@ -25,6 +25,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "DATABASE_URL": f"sqlite:///{tmp_path}/chat.db",
         "LOG_FILE": "",
         "OPENAI_RETRY_BASE_MS": "1",
+        "DRAIN_TIMEOUT_MS": "100",
     }
 
 

@@ -17,7 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 SSE = {"content-type": "text/event-stream"}
 
@@ -152,8 +152,7 @@ class _Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one by shape only
         self._upstream.connections += 1
         self._number = self._upstream.connections
         self._upstream.open.add(self)
@@ -428,6 +427,20 @@ def drops(*pieces: bytes, headers: bool = True) -> Script:
         for piece in pieces:
             reply.send(piece)
         reply.drop()
+
+    return script
+
+
+def babbles(*pieces: bytes) -> Script:
+    """*pieces*, then something that is no chunk, and nothing more."""
+
+    async def script(reply: Reply) -> None:
+        reply.head()
+        for piece in pieces:
+            reply.send(piece)
+        await asyncio.sleep(0.02)  # what was sent must be read before the connection is given up
+        reply.raw(b"not a chunk\r\n")
+        await asyncio.Event().wait()
 
     return script
 

@@ -15,14 +15,13 @@ _SHORT: Final = 60
 _LONGEST: Final = 600
 _GAP: Final = " … "
 
-_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\s*\n\s*")
+_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n\s*")
 
 
 def clip(text: str, question: AbstractSet[str], *, sentences: int) -> str:
     """The best *sentences* of *text*, in its order, with `…` where some are missing.
 
-    The best share most words with *question* (as `terms.words` gives them); of equal ones the
-    first. A sentence of less than 60 characters counts as one with the next.
+    The best share most words with *question*, the stems of its topics; of equal ones the first. A sentence of less than 60 characters counts as one with the next.
     """
     units = _units(text)
     if len(units) <= sentences:
@@ -37,8 +36,8 @@ def clip(text: str, question: AbstractSet[str], *, sentences: int) -> str:
 
 def _units(text: str) -> list[str]:
     units: list[str] = []
-    for sentence in _END.split(text.strip()):
-        for piece in _pieces(sentence):
+    for sentence in _END.split(text):
+        for piece in _pieces(sentence.strip()):
             if units and len(units[-1]) < _SHORT:
                 units[-1] += f" {piece}"
             else:

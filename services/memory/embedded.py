@@ -100,9 +100,9 @@ class EmbeddedMemory:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
-        if not self._prepared:
-            await self.prepare()
-        # One connection for all queries of a call: on SQLite each would open its own.
         with outages_translated():
+            if not self._prepared:
+                await self.prepare()
+            # One connection for all queries of a call: on SQLite each would open its own.
             async with self._database.connection() as connection:
                 yield connection

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from services.memory import Passage
 from services.memory.clipping import clip
 from services.memory.quoting import CLOSING, OPENING, framed, line
-from services.memory.terms import words
+from services.memory.terms import query_terms
 from services.turn import Role
 
 # What orders the lines: when, where, and the question before its answer.
@@ -33,7 +33,7 @@ def pack(
     remains, what was said around them follows, nearest first. Texts in *known* are left out. In the
     block, the oldest line is first. *count* gives the tokens of a text.
     """
-    asked = frozenset(words(question))
+    asked = frozenset().union(*query_terms(question).terms)
     left = budget - count(OPENING + CLOSING)
     lines: list[tuple[_Order, str]] = []
     taken: set[tuple[_Order, str]] = set()

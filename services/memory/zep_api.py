@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, Literal
@@ -34,6 +35,13 @@ class ZepRefused(Exception):
         self.status = status
         self.code = code
         super().__init__(f"Zep answered {status} {code} (request {request_id})")
+
+
+@asynccontextmanager
+async def open_zep_api(api_key: str, base_url: str) -> AsyncIterator[ZepApi]:
+    """Zep's API at *base_url* while the block runs."""
+    async with aiohttp.ClientSession() as http:
+        yield ZepApi(http, api_key, base_url=base_url)
 
 
 class ZepApi:

@@ -72,6 +72,8 @@ async def converse(
             if events:
                 yield events
                 exchange.progress()
+            if answer.reason is not None:
+                exchange.wind_up()
     finally:
         exchange.close()
 

@@ -60,6 +60,9 @@ class Exchange:
         self._deadline = deadline
         self._reading = False
         self._timer = self._loop.call_at(min(asked_at + self._limit, deadline), self._check)
+        self._connection_lost = _connection_lost(response)
+        if self._connection_lost is not None:
+            self._connection_lost.add_done_callback(self._on_connection_lost)
 
     async def read(self) -> bytes:
         """What has arrived, or arrives next; empty at the end.
@@ -94,9 +97,11 @@ class Exchange:
         self._since = self._loop.time()
         if self._phase == "first_token":
             self._phase = "idle"
-            self._limit = self._idle
-            self._timer.cancel()
-            self._check()
+            self._limit_to(self._idle)
+
+    def wind_up(self) -> None:
+        """Note that all but the token counts has come: they get 2 s, no more."""
+        self._limit_to(_DRAIN)
 
     def close(self, *, complete: bool = False) -> None:
         """Let go of the socket: closed at once, or kept for reuse if the answer is *complete*.
@@ -119,8 +124,22 @@ class Exchange:
         """Close the socket unless the end of the body has come."""
         self._closed = True
         self._timer.cancel()
+        if self._connection_lost is not None:
+            self._connection_lost.remove_done_callback(self._on_connection_lost)
         self._response.close()
         self._on_release(self)
+
+    def _on_connection_lost(self, lost: asyncio.Future[None]) -> None:
+        # When the framing of a body is broken, aiohttp (3.14) closes the socket without a word to
+        # whoever reads the body.
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(aiohttp.ClientPayloadError("malformed body"))
+
+    def _limit_to(self, seconds: float) -> None:
+        if seconds != self._limit and not self._closed:
+            self._limit = seconds
+            self._timer.cancel()
+            self._check()
 
     def _check(self) -> None:
         """Fail the pending read if the silence lasted too long, or look again when it may have.
@@ -137,3 +156,21 @@ class Exchange:
             self._content.set_exception(TimeoutError())
         else:
             self._timer = self._loop.call_at(min(due, self._deadline), self._check)
+
+
+def _connection_lost(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
+    """Done when the response's connection is lost; None if it was already given back."""
+    if response.connection is None or response.connection.protocol is None:
+        return None
+    lost = response.connection.protocol.closed
+    if lost is not None:
+        # It belongs to the connection, which may break when nobody looks any more.
+        lost.remove_done_callback(_retrieve)
+        lost.add_done_callback(_retrieve)
+    return lost
+
+
+def _retrieve(lost: asyncio.Future[None]) -> None:
+    """Keep asyncio from reporting an exception that nobody asked for."""
+    if not lost.cancelled():
+        lost.exception()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from time import perf_counter
 from types import SimpleNamespace, TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -162,8 +163,7 @@ class Transport:
         params: aiohttp.TraceConnectionCreateEndParams,
     ) -> None:
         opening: _Opening = context.trace_request_ctx
-        opening.arm(self._patience.first_token)
-        opening.connect = opening.connected_at - opening.started_at
+        opening.connected(self._patience.first_token, reused=False)
         self.connects += 1
         self.connect_seconds += opening.connect
 
@@ -174,7 +174,7 @@ class Transport:
         params: aiohttp.TraceConnectionReuseconnParams,
     ) -> None:
         opening: _Opening = context.trace_request_ctx
-        opening.arm(self._patience.first_token)
+        opening.connected(self._patience.first_token, reused=True)
         self.pool_hits += 1
 
     def _released(self, exchange: Exchange) -> None:
@@ -184,33 +184,42 @@ class Transport:
 
 
 class _Opening:
-    """A request on its way to its headers."""
+    """A request on its way to its headers; moments are the event loop's, `connect` is seconds."""
 
     timeout: asyncio.Timeout
+    phase: Phase = "total"
+    """What ran out, if the timeout strikes."""
 
     def __init__(self, deadline: float) -> None:
-        self._loop = asyncio.get_running_loop()
         self.deadline = deadline
-        self.started_at = self._loop.time()
         self.connected_at = 0.0
         self.connect = 0.0
+        self._started = perf_counter()
 
-    def arm(self, patience: float) -> None:
-        self.connected_at = self._loop.time()
-        self.timeout.reschedule(min(self.connected_at + patience, self.deadline))
-
-    @property
-    def phase(self) -> Phase:
-        """What ran out, if the timeout struck."""
-        return "total" if self._loop.time() >= self.deadline else "first_token"
+    def connected(self, patience: float, *, reused: bool) -> None:
+        """Begin the wait for a first token, of *patience* seconds."""
+        self.connect = 0.0 if reused else perf_counter() - self._started
+        self.connected_at = asyncio.get_running_loop().time()
+        if self.connected_at + patience < self.deadline:
+            self.phase = "first_token"
+            self.timeout.reschedule(self.connected_at + patience)
 
 
 def proxy_for(url: str) -> str | None:
     """The proxy that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` ask for on the way to *url*.
 
     Asked once: aiohttp's `trust_env` asks again for each request, in threads, and reads ~/.netrc.
+    Raises `ValueError`, naming the variable, for a proxy that does not speak HTTP.
     """
     parts = urlsplit(url)
     if proxy_bypass(parts.hostname or ""):
         return None
-    return getproxies().get(parts.scheme)
+    proxy = getproxies().get(parts.scheme)
+    if proxy is None:
+        return None
+    scheme, separator, _ = proxy.partition("://")
+    if not separator:
+        return f"http://{proxy}"
+    if scheme not in ("http", "https"):
+        raise ValueError(f"{parts.scheme.upper()}_PROXY must be an HTTP proxy, not {scheme}://")
+    return proxy

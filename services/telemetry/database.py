@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import asyncpg
@@ -198,6 +198,7 @@ class DatabaseSink:
                 self._log_outage(TimeoutError(f"no answer in {self._patience} s"))
                 await asyncio.wait({insert})
         except asyncio.CancelledError:
+            insert.add_done_callback(_look_at)
             if not (await asyncio.wait({insert}, timeout=self._stop))[0]:
                 insert.cancel()
             raise
@@ -244,6 +245,12 @@ class DatabaseSink:
             self._dropped_logged = self._dropped
             logger.bind(dropped=new, refusal=self._refusal).warning("Telemetry rows dropped")
             self._refusal = None
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """Take note of how *task* ended, or asyncio logs that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _encode(event: TelemetryEvent) -> bytes:

@@ -92,7 +92,7 @@ async def serving(server: KeyServer, port: int = 0) -> AsyncIterator[KeyServer]:
     """Serve *server* on a loopback socket while the block runs."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port)

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer, serving_redis
+from redis.asyncio import Redis
+from redis_server import RedisServer
+
+from services.redis_client import open_redis
 
 
 @pytest.fixture(autouse=True)
@@ -15,9 +18,20 @@ def _loop(loop: asyncio.AbstractEventLoop) -> None:
     """Async tests run on pytest-sanic's loop, whether or not they name it."""
 
 
+class ConnectedRedis(RedisServer):
+    """A Redis, and a client of it as the service has one."""
+
+    client: Redis
+
+
 @pytest.fixture
 async def redis_server(
     loop: asyncio.AbstractEventLoop, tmp_path: Path
-) -> AsyncIterator[RedisServer]:
-    async with serving_redis(tmp_path) as server:
-        yield server
+) -> AsyncIterator[ConnectedRedis]:
+    server = ConnectedRedis(tmp_path)
+    server.start()
+    try:
+        async with open_redis(server.url) as server.client:
+            yield server
+    finally:
+        server.kill()

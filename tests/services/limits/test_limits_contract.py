@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_server import serving_redis
+from redis_server import running_redis
 
 from services.errors import BudgetExceeded, Overloaded, RateLimited
 from services.ledger_redis import RedisLedger
 from services.limits import Lease, Limits, open_limits
 from services.quotas import Quotas
+from services.redis_client import open_redis
 
 Open = Callable[..., Awaitable[Limits]]
 
@@ -29,13 +30,14 @@ async def opened(
 ) -> AsyncIterator[Open]:
     """Opens limits with the given quotas; everything else is wide."""
     async with AsyncExitStack() as stack:
-        server = None
+        client = None
         if request.param == "redis":
-            server = await stack.enter_async_context(serving_redis(tmp_path))
+            server = stack.enter_context(running_redis(tmp_path))
+            client = await stack.enter_async_context(open_redis(server.url))
 
         async def open_(today: Callable[[], int] = lambda: 20_000, **given: Any) -> Limits:
             quotas = Quotas(**(WIDE | given))
-            ledger = server and RedisLedger(server.client, quotas, today=today)
+            ledger = client and RedisLedger(client, quotas, today=today)
             return await stack.enter_async_context(
                 open_limits(quotas, ledger, today=today, patience=5.0)
             )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from time import perf_counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,3 +66,12 @@ def test_clipping_only_leaves_out(text: str, sentences: int) -> None:
 
     assert set("".join(clipped.split())) <= {*text, "…"}
     assert len(clipped) <= len(text) + sentences * 2 + text.count("\n") + text.count("。")
+
+
+def test_a_text_of_blanks_is_not_looked_at_again_and_again() -> None:
+    """Every stream waits while one text is clipped."""
+    began = perf_counter()
+
+    _clip("a" + " " * 20_000 + "b", "anything")
+
+    assert perf_counter() - began < 0.2

@@ -234,3 +234,14 @@ def test_the_budget_is_never_exceeded(
 
     assert count(text) <= budget
     assert packed <= len(results)
+
+
+async def test_the_sentence_about_the_topic_is_kept_not_the_one_with_the_same_small_words() -> None:
+    small = "What is it that you do when it is all of the time what it was in my life."
+    topic = "Biscuit hides under beds whenever thunder rolls above our neighbourhood at night."
+
+    recollection = await _recall(Found(_passage(f"{small} {topic}")), clip_sentences=1).recall(
+        turn("What is it that my Biscuit does when it thunders?")
+    )
+
+    assert _lines(recollection.text) == [f'2026-05-08 user: "{topic}"']

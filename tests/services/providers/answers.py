@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from services.errors import ProviderError
 from services.events import Batch, Connected, Event, TextDelta
@@ -45,6 +46,17 @@ async def failure_of(provider: Provider, prompt: Prompt) -> tuple[str, ProviderE
 
 async def settled(transport: Transport) -> None:
     """Wait until the bodies of finished answers have ended, and their sockets are free."""
+    await until(lambda: transport.open == 0)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that nobody announces."""
     async with asyncio.timeout(5):
-        while transport.open:  # noqa: ASYNC110 - it happens in callbacks of aiohttp
+        while not holds():  # noqa: ASYNC110 - it happens in callbacks of aiohttp
             await asyncio.sleep(0)
+
+
+async def collect(provider: Provider, prompt: Prompt, seen: list[Event]) -> None:
+    """Append all events to *seen* as they come."""
+    async for batch in provider.stream(prompt):
+        seen.extend(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,11 +15,13 @@ from upstream import (
     DONE,
     Script,
     Upstream,
+    babbles,
     chunk,
     data,
     drips,
     drops,
     gzips,
+    hangs,
     openai,
     openai_events,
     refuses,
@@ -246,6 +249,7 @@ async def test_a_huge_delta_is_cut_into_frames_of_bounded_size(
         pytest.param(drops(chunk("Hel")), "Hel", ProviderUnavailable, id="cut chunked body"),
         pytest.param(drops(headers=False), "", ProviderUnavailable, id="cut before headers"),
         pytest.param(resets(chunk("Hel")), "Hel", ProviderUnavailable, id="reset"),
+        pytest.param(babbles(chunk("Hel")), "Hel", ProviderUnavailable, id="framing"),
         pytest.param(
             sends([chunk("Hel"), b'data: {"choices"\n\n']), "Hel", ProviderProtocolError, id="JSON"
         ),
@@ -316,6 +320,17 @@ async def test_an_answer_that_gave_its_reason_is_complete_whatever_happens_then(
     upstream.plays(ending(chunk("Hello"), chunk(reason="stop")))
 
     assert await events_of(provider, prompt) == [TextDelta("Hello"), Finish("stop")]
+
+
+async def test_counts_that_do_not_come_hold_up_an_answer_that_is_complete_for_two_seconds_only(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt
+) -> None:
+    upstream.plays(hangs(chunk("Hello"), chunk(reason="stop")))
+
+    async with asyncio.timeout(3):
+        events = await events_of(provider, prompt)
+
+    assert events == [TextDelta("Hello"), Finish("stop")]
 
 
 async def test_the_wait_a_provider_asks_for_is_passed_on(

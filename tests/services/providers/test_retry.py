@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from answers import batches_of, events_of, failure_of
+from answers import batches_of, events_of, failure_of, until
 from attempts import FORTUNE, Attempts, broken
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,8 +141,7 @@ async def test_leaving_during_a_wait_ends_it_at_once(prompt: Prompt) -> None:
     inner = Attempts([broken()])
     provider = Retrying(inner, base=60)
     asking = asyncio.ensure_future(failure_of(provider, prompt))
-    while inner.closed == 0:  # noqa: ASYNC110 - the fake has nothing to wait for
-        await asyncio.sleep(0)
+    await until(lambda: inner.closed == 1)
 
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):

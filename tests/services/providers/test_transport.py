@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import ssl
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from answers import batches_of, events_of, failure_of, settled, text_of
+from answers import batches_of, collect, events_of, failure_of, settled, text_of, until
 from certificates import self_signed
 from upstream import (
     DONE,
@@ -28,10 +31,12 @@ from upstream import (
     repeats,
     role_chunk,
     sends,
+    sends_at_once,
 )
 
 from services.errors import Phase, ProviderTimeout, ProviderUnavailable
-from services.events import Connected, Finish, TextDelta
+from services.events import Connected, Event, Finish, TextDelta
+from services.providers.exchange import Exchange
 from services.providers.openai import OpenAI
 from services.providers.transport import Transport
 from services.turn import Prompt
@@ -139,6 +144,25 @@ async def test_of_110_streams_on_50_sockets_nobody_waits_for_a_socket(
         everybody_is_here.set()
         await settled(transport)
         assert len(upstream.open) == 50
+
+
+async def test_an_idle_socket_that_breaks_is_nobody_s_error(
+    transport: Transport, upstream: Upstream, prompt: Prompt, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = openai_at(transport, upstream.url)
+    await events_of(provider, prompt)
+    await settled(transport)
+
+    for connection in tuple(upstream.open):
+        connection.transport.abort()
+    await upstream.connected(0)
+    await asyncio.sleep(0.02)  # the reset has arrived
+    text = await text_of(provider, prompt)
+    gc.collect()
+
+    assert text == "Hello world"
+    assert upstream.connections == 2
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
@@ -257,8 +281,7 @@ async def test_leaving_while_it_connects_leaves_no_socket(
     asking = asyncio.ensure_future(
         events_of(openai_at(transport, f"http://127.0.0.1:{full_port}/v1"), prompt)
     )
-    while _open_files() == before:  # noqa: ASYNC110 - the kernel tells nobody
-        await asyncio.sleep(0)
+    await until(lambda: _open_files() > before)
 
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -273,20 +296,21 @@ def _open_files() -> int:
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("script", "events"),
     [
-        pytest.param(hangs(headers=False), id="waiting for headers"),
-        pytest.param(hangs(), id="waiting for the first token"),
-        pytest.param(hangs(chunk("Hel")), id="waiting for the next token"),
+        pytest.param(hangs(headers=False), 0, id="waiting for headers"),
+        pytest.param(hangs(), 1, id="waiting for the first token"),
+        pytest.param(hangs(chunk("Hel")), 2, id="waiting for the next token"),
     ],
 )
 async def test_cancelling_closes_the_upstream_at_once(
-    transport: Transport, upstream: Upstream, prompt: Prompt, script: Script
+    transport: Transport, upstream: Upstream, prompt: Prompt, script: Script, events: int
 ) -> None:
     upstream.plays(script)
-    asking = asyncio.ensure_future(events_of(openai_at(transport, upstream.url), prompt))
+    seen: list[Event] = []
+    asking = asyncio.ensure_future(collect(openai_at(transport, upstream.url), prompt, seen))
     await upstream.asked(1)
-    await asyncio.sleep(0.02)  # whatever is sent has arrived
+    await until(lambda: len(seen) == events)
 
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -314,15 +338,13 @@ async def test_closing_the_transport_ends_streams_that_still_run(
     upstream: Upstream, prompt: Prompt
 ) -> None:
     upstream.plays(hangs(chunk("Hel")))
+    seen: list[Event] = []
     async with Transport("openai") as transport:
-        asking = asyncio.ensure_future(failure_of(openai_at(transport, upstream.url), prompt))
-        await upstream.asked(1)
-        await asyncio.sleep(0.02)
+        asking = asyncio.ensure_future(collect(openai_at(transport, upstream.url), prompt, seen))
+        await until(lambda: TextDelta("Hel") in seen)
 
-    said, error = await asking
-
-    assert said == "Hel"
-    assert isinstance(error, ProviderUnavailable)
+    with pytest.raises(ProviderUnavailable):
+        await asking
 
 
 async def test_a_certificate_nobody_vouches_for_is_refused(
@@ -375,20 +397,56 @@ async def test_a_proxy_that_refuses_the_tunnel_makes_the_provider_unavailable(
     [
         ({}, None),
         ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
-        ({"https_proxy": "http://proxy:3128"}, "http://proxy:3128"),
+        ({"https_proxy": "http://me:secret@proxy:3128"}, "http://me:secret@proxy:3128"),
+        ({"HTTPS_PROXY": "proxy:3128"}, "http://proxy:3128"),
         ({"HTTP_PROXY": "http://proxy:3128"}, None),
         ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "openai.com"}, None),
     ],
 )
 def test_the_proxy_is_the_environment_s(variables: dict[str, str], proxy: str | None) -> None:
-    code = "from services.providers.transport import proxy_for; print(proxy_for('https://api.openai.com/v1'))"
+    assert _proxy_in(variables).stdout.strip() == str(proxy)
 
-    printed = subprocess.run(
+
+def test_a_proxy_that_speaks_something_else_is_refused_by_the_name_of_its_variable() -> None:
+    refused = _proxy_in({"HTTPS_PROXY": "socks5://me:secret@proxy:1080"})
+
+    assert refused.stderr.splitlines()[-1] == (
+        "ValueError: HTTPS_PROXY must be an HTTP proxy, not socks5://"
+    )
+
+
+def _proxy_in(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What `proxy_for` says in a process with these environment variables."""
+    code = "from services.providers.transport import proxy_for; print(proxy_for('https://api.openai.com/v1'))"
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={"PATH": os.environ["PATH"], **variables},
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
+        check=False,
+    )
 
-    assert printed.strip() == str(proxy)
+
+class Watched(Transport):
+    """A transport that lets a test see what becomes of its exchanges."""
+
+    async def post(self, *args: Any, **kwargs: Any) -> Exchange:
+        exchange = await super().post(*args, **kwargs)
+        self.last = weakref.ref(exchange)
+        return exchange
+
+
+@pytest.mark.parametrize(
+    "script", [sends(openai_events("Hello")), sends_at_once(*openai_events("Hello"))]
+)
+async def test_nothing_is_left_of_an_answer_that_ended(
+    upstream: Upstream, prompt: Prompt, script: Script
+) -> None:
+    """A timer that is armed again after the end would keep it, for ever."""
+    upstream.plays(script)
+    async with Watched("openai") as transport:
+        await events_of(openai_at(transport, upstream.url), prompt)
+        await settled(transport)
+        gc.collect()
+
+        assert transport.last() is None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 
 from services.database import BadDatabaseUrl, DatabaseUnavailable, database_at, open_database
 from services.dialect import dialect_of, utc_text
-from tests.postgres import PostgresServer
 
 
 async def test_an_opened_database_has_the_schema(database_url: str) -> None:
@@ -62,6 +62,29 @@ async def test_sqlite_readers_do_not_wait_for_the_writer(tmp_path: Path) -> None
     }
 
 
+async def test_a_file_somebody_is_writing_to_is_waited_for(tmp_path: Path) -> None:
+    """SQLite refuses at once to switch its journal then, whatever its patience."""
+    path = tmp_path / "chat.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE busy (a int)")
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(0.05, other.rollback)
+
+        async with open_database(f"sqlite:///{path}") as database:
+            assert await database.fetch_val("PRAGMA journal_mode") == "wal"
+
+
+async def test_the_write_ahead_log_outlives_a_query_and_not_the_block(tmp_path: Path) -> None:
+    """It would otherwise be made and deleted with every query."""
+    log = tmp_path / "chat.db-wal"
+    async with open_database(f"sqlite:///{tmp_path}/chat.db") as database:
+        await database.execute("CREATE TABLE note (text text)")
+
+        assert log.exists()
+
+    assert not log.exists()
+
+
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
 @pytest.mark.parametrize("query", ["sslmode=disable", "ssl=false", "sslmode=prefer&pgbouncer=true"])
 async def test_the_forms_of_a_postgres_url_connect(
@@ -74,27 +97,27 @@ async def test_the_forms_of_a_postgres_url_connect(
         assert await database.fetch_val("SELECT 1 + 1") == 2
 
 
-async def test_sslmode_require_is_obeyed(postgres_server: PostgresServer) -> None:
-    """`databases` alone would ignore it, and send the password in the clear."""
+async def test_sslmode_require_is_obeyed() -> None:
+    """`databases` alone ignores it, and goes on in the clear when the server has no TLS."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        asked = asyncio.get_running_loop().run_in_executor(None, _first_bytes, listener)
+        said = asyncio.get_running_loop().run_in_executor(None, _refuse_tls, listener)
         url = f"postgres://user:pass@127.0.0.1:{port}/railway?sslmode=require"
 
         with pytest.raises(DatabaseUnavailable):
             async with open_database(url):
                 pass
 
-    assert await asked == b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+        assert await said == b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 
-def _first_bytes(listener: socket.socket) -> bytes:
-    """What the client says first; the answer is that there is no TLS here."""
+def _refuse_tls(listener: socket.socket) -> bytes:
+    """Everything a client says to a server without TLS: at best only that it wants some."""
     connection, _ = listener.accept()
     with connection:
-        heard = connection.recv(64)
+        said = connection.recv(64)
         connection.sendall(b"N")
-    return heard
+        return said + connection.recv(4096)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Mapping
@@ -176,7 +177,7 @@ async def test_what_does_not_fit_is_counted_and_the_rest_arrives(store: Store, l
 
 
 async def test_closing_gives_up_at_its_deadline_and_counts_what_is_lost(
-    store: Store, log: Log
+    store: Store, log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with sink_of(store, close=0.1).writing() as sink:
         await store.fail()
@@ -187,6 +188,8 @@ async def test_closing_gives_up_at_its_deadline_and_counts_what_is_lost(
     assert time.monotonic() - closing < 2
     assert sink.dropped == 25
     assert [fields["dropped"] for fields in log.fields(DROPPED)] == [25]
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_database_that_answers_nothing_holds_up_nobody(

@@ -1,0 +1,11 @@
+-- Resumable streams, for as long as they may be read again. Without frames: it ran when its process ended.
+CREATE TABLE streams (
+    id text PRIMARY KEY,
+    user_id text NOT NULL,
+    claim text,
+    digest blob,
+    frames blob,
+    expires_at real NOT NULL
+);
+
+CREATE INDEX streams_expires_at ON streams (expires_at);

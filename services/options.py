@@ -1,0 +1,124 @@
+"""Settings, translated into what each part of the services takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+from loguru import logger
+from pydantic import SecretStr
+
+from services.memory.recall import RecallPolicy
+from services.pricing import BadPriceFile, Prices
+from services.providers.build import ProviderOptions
+from services.quotas import Quotas
+from services.report import Accountant
+from services.streams import Policy
+from services.turn import Turn
+from settings import BadSetting, Settings, seconds
+
+UNLIMITED = 1_000_000
+
+
+def provider_options(settings: Settings) -> list[ProviderOptions]:
+    """The providers to use, in fallback order."""
+    if settings.production and settings.providers == ("stub",):
+        logger.warning("No provider has a key: the stub answers")
+    options = []
+    for name in settings.providers:
+        section = settings.anthropic if name == "anthropic" else settings.openai
+        options.append(
+            ProviderOptions(
+                name=name,
+                api_key=revealed(section.api_key) or "",
+                base_url=section.base_url,
+                model=section.model,
+                max_output_tokens=section.max_output_tokens,
+                temperature=section.temperature,
+                max_sockets=section.max_sockets,
+                connect_timeout=seconds(section.connect_timeout_ms),
+                first_token_timeout=seconds(section.first_token_timeout_ms),
+                idle_timeout=seconds(section.idle_timeout_ms),
+                total_timeout=seconds(section.total_timeout_ms),
+                max_retries=section.max_retries,
+                retry_base=seconds(section.retry_base_ms),
+            )
+        )
+    return options
+
+
+def policy(settings: Settings) -> Policy:
+    """How streams live."""
+    return Policy(
+        grace=seconds(settings.streams.stream_resume_grace_ms),
+        retention=seconds(settings.streams.stream_retention_ms),
+        max_stream_bytes=settings.streams.stream_max_bytes,
+        max_log_bytes=settings.streams.stream_log_bytes,
+    )
+
+
+def recall_policy(settings: Settings) -> RecallPolicy:
+    """How much is recalled."""
+    memory = settings.memory
+    return RecallPolicy(
+        top_k=memory.top_k,
+        token_budget=memory.token_budget,
+        clip_sentences=memory.clip_sentences,
+        min_relevance_score=memory.min_relevance_score,
+        timeout=seconds(memory.timeout_ms),
+    )
+
+
+def quotas(settings: Settings) -> Quotas:
+    """How much is allowed."""
+    limits = settings.limits
+    budget = limits.daily_budget_usd
+    # One development token stands for all users of a load test.
+    requests, streams = (60, 10) if settings.production else (UNLIMITED, UNLIMITED)
+    return Quotas(
+        requests_per_minute=limits.requests_per_minute or requests,
+        user_streams=limits.user_streams or streams,
+        process_streams=limits.process_streams,
+        daily_budget=None if budget is None else Decimal(str(budget)),
+    )
+
+
+def worst_case(settings: Settings, accountant: Accountant) -> Callable[[Turn], Decimal]:
+    """What a turn may cost at most, in dollars, by the dearest provider; 0 without a budget."""
+    if settings.limits.daily_budget_usd is None:
+        return lambda turn: Decimal(0)
+    fixed = (
+        accountant.tokens.count(settings.chat.system_prompt)
+        + settings.chat.history_token_budget
+        + settings.memory.token_budget
+        + 100  # what providers wrap messages in
+    )
+
+    def cost(turn: Turn) -> Decimal:
+        tokens_in = fixed + accountant.tokens.count(turn.message)
+        return max(
+            accountant.prices.cost(
+                options.model, tokens_in=tokens_in, tokens_out=options.max_output_tokens
+            )
+            or Decimal(0)
+            for options in models
+        )
+
+    models = provider_options(settings)
+    return cost
+
+
+def prices(settings: Settings) -> Prices:
+    """The built-in prices, with those of `PRICE_FILE` over them. Raises `BadSetting`."""
+    if settings.chat.price_file is None:
+        return Prices()
+    try:
+        return Prices.load(Path(settings.chat.price_file))
+    except BadPriceFile as exc:
+        raise BadSetting(f"PRICE_FILE: {exc}") from exc
+
+
+def revealed(secret: SecretStr | None) -> str | None:
+    """The value of *secret*."""
+    return None if secret is None else secret.get_secret_value()

@@ -1,0 +1,142 @@
+"""The mirror: one task per process copies the frames of its resumable streams to where others read.
+
+A stream's log only notes that it has something new. What gathers while one batch is on its way
+leaves with the next, so however many tokens there are, there is one round trip at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from loguru import logger
+
+from services.chat_stream import ChatStream
+from services.errors import StreamsUnavailable
+from services.stream_log_redis import ENDED, LOST, Batch, RedisLogs
+from services.stream_store import Claim
+
+LAG: Final = 0.02  # seconds that news may wait for more
+SLICE: Final = 262_144  # bytes of one stream in one batch
+_BACK_OFF: Final = 0.25
+
+
+class _Mirrored:
+    """One stream, and how much of it the others have; None: nobody knows."""
+
+    __slots__ = ("_mirror", "claim", "position", "stream")
+
+    def __init__(self, mirror: Mirror, stream: ChatStream, claim: Claim | None) -> None:
+        self._mirror = mirror
+        self.stream = stream
+        self.claim = claim
+        self.position: int | None = 0
+
+    def wake(self) -> None:
+        self._mirror.note(self)
+
+    @property
+    def behind(self) -> bool:
+        return self.position is None or self.position < len(self.stream.log)
+
+
+@dataclass(frozen=True, slots=True)
+class _Withdrawn:
+    stream_id: str
+    claim: Claim | None
+
+
+class Mirror:
+    """Copies streams into *logs*."""
+
+    def __init__(self, logs: RedisLogs) -> None:
+        self._logs = logs
+        self._mirrored: dict[ChatStream, _Mirrored] = {}
+        self._behind: dict[_Mirrored, None] = {}
+        self._withdrawn: list[_Withdrawn] = []
+        self._news = asyncio.Event()
+
+    def publish(self, stream: ChatStream, claim: Claim | None) -> None:
+        """Copy what *stream* says from now on."""
+        mirrored = self._mirrored[stream] = _Mirrored(self, stream, claim)
+        stream.log.attach(mirrored)
+
+    def forget(self, stream: ChatStream) -> None:
+        """Copy *stream* no more."""
+        if mirrored := self._mirrored.pop(stream, None):
+            stream.log.detach(mirrored)
+            self._behind.pop(mirrored, None)
+
+    def withdraw(self, stream_id: str, claim: Claim | None) -> None:
+        """Take back that a stream was registered."""
+        self._withdrawn.append(_Withdrawn(stream_id, claim))
+        self._news.set()
+
+    def note(self, mirrored: _Mirrored) -> None:
+        """*mirrored* has news."""
+        self._behind[mirrored] = None
+        self._news.set()
+
+    def doubt(self) -> None:
+        """The others may have lost what they had: find out, and send what is missing."""
+        for mirrored in self._mirrored.values():
+            mirrored.position = None
+            self._behind[mirrored] = None
+        self._news.set()
+
+    async def run(self) -> None:
+        """Copy until cancelled; an outage is waited out."""
+        while True:
+            await self._news.wait()
+            try:
+                await self.flush_once()
+            except StreamsUnavailable as exc:
+                logger.bind(reason=exc.message, behind=len(self._behind)).warning(
+                    "Streams could not be shared"
+                )
+                self.doubt()
+                await asyncio.sleep(_BACK_OFF)
+            else:
+                await asyncio.sleep(LAG)
+
+    async def flush(self) -> None:
+        """Copy all there is. Raises `StreamsUnavailable`."""
+        while self._news.is_set():
+            await self.flush_once()
+
+    async def flush_once(self) -> None:
+        """Send one batch of every stream that is behind. Raises `StreamsUnavailable`."""
+        self._news.clear()
+        while self._withdrawn:
+            await self._logs.withdraw(self._withdrawn[-1].stream_id, self._withdrawn[-1].claim)
+            self._withdrawn.pop()
+        if not self._behind:
+            return
+        behind, self._behind = list(self._behind), {}
+        replies = await self._logs.append([_batch(mirrored) for mirrored in behind])
+        for mirrored, at in zip(behind, replies, strict=True):
+            self._settle(mirrored, at)
+
+    def _settle(self, mirrored: _Mirrored, at: int) -> None:
+        if at == LOST:
+            # This process was taken for dead: for the others the stream is over.
+            logger.bind(request_id=mirrored.stream.turn.request_id).warning(
+                "Stream was declared lost while it ran"
+            )
+            self.forget(mirrored.stream)
+            return
+        mirrored.position = len(mirrored.stream.log) if at == ENDED else at
+        if mirrored.behind and mirrored.stream in self._mirrored:
+            self.note(mirrored)
+
+
+def _batch(mirrored: _Mirrored) -> Batch:
+    stream, position = mirrored.stream, mirrored.position
+    log = stream.log
+    if position is None or position >= len(log):
+        first, last, frames, end = 0, 0, b"", False
+    else:
+        frames, last = log.read(position, limit=SLICE)
+        first, end = position + 1, log.ended and last == len(log)
+    return Batch(stream.id, stream.turn.user_id, mirrored.claim, first, last, frames, end)

@@ -1,0 +1,112 @@
+"""What outlives or leaves a process of its streams: the seams to the archive and to other processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal, Protocol, TypeAlias
+
+from services.chat_stream import ChatStream
+from services.stream_log import Readable
+
+How: TypeAlias = Literal["resumed", "replayed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A user's idempotency key, and a digest of the request that it stands for."""
+
+    user_id: str
+    key: str
+    digest: bytes
+
+    @property
+    def name(self) -> str:
+        """What stands for user and key wherever they are kept; the key itself is never stored."""
+        return sha256(f"{self.user_id}\0{self.key}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The stream that a claim already has, and the digest it was claimed with."""
+
+    stream_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStream:
+    """A resumable stream as the archive has it; without frames if its end was never stored."""
+
+    frames: tuple[bytes, ...] | None
+
+
+class Archive(Protocol):
+    """Remembers resumable streams across restarts."""
+
+    def opened(self, stream: ChatStream, claim: Claim | None) -> None:
+        """Remember that *stream* runs. Never blocks or raises."""
+        ...
+
+    def ended(self, stream: ChatStream) -> None:
+        """Remember *stream* with its frames. Never blocks or raises."""
+        ...
+
+    def holder(self, claim: Claim) -> Holder | None:
+        """The stream that *claim* had, from memory."""
+        ...
+
+    async def find(self, stream_id: str, user_id: str) -> StoredStream | None:
+        """The stream of that id, if it is *user_id*'s. Raises `StreamsUnavailable`."""
+        ...
+
+
+class Inbox(Protocol):
+    """The owner of the streams of this process, as other processes reach it."""
+
+    def stop_for_others(self, stream_id: str) -> None:
+        """Somebody asked another process to stop this stream."""
+        ...
+
+    def read_by_others(self, stream_id: str, how: How | None) -> None:
+        """Somebody reads this stream through another process; *how* says so the first time."""
+        ...
+
+
+class SharedStreams(Protocol):
+    """Lets other processes read the streams of this one, and this one theirs."""
+
+    def serve(self, inbox: Inbox) -> None:
+        """Pass on to *inbox* what others ask of this process."""
+        ...
+
+    async def register(self, stream_id: str, user_id: str, claim: Claim | None) -> Holder | None:
+        """Announce a stream and take its claim, or say who has that. Raises `StreamsUnavailable`."""
+        ...
+
+    def withdraw(self, stream_id: str, claim: Claim | None) -> None:
+        """Take back what was registered: the stream was refused. Never blocks or raises."""
+        ...
+
+    def publish(self, stream: ChatStream, claim: Claim | None) -> None:
+        """Copy what *stream* says from now on. Never blocks or raises."""
+        ...
+
+    def forget(self, stream: ChatStream) -> None:
+        """Copy *stream* no more. Never blocks or raises."""
+        ...
+
+    async def holder(self, claim: Claim) -> Holder | None:
+        """The stream that *claim* has. Raises `StreamsUnavailable`."""
+        ...
+
+    async def find(self, stream_id: str, user_id: str, after: int, how: How) -> Readable | None:
+        """The stream of that id, if it is *user_id*'s, with *after* events or all it has.
+
+        Raises `StreamsUnavailable`.
+        """
+        ...
+
+    async def stop(self, stream_id: str, user_id: str) -> bool:
+        """Ask its process to stop a stream; whether there is one. Raises `StreamsUnavailable`."""
+        ...

@@ -1,0 +1,158 @@
+"""Chaos: clients that are cut, come back anywhere, repeat themselves and stop, while a process dies.
+
+Every choice comes from one seed. What must hold whatever it chose is checked in `Outcome`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from upstream import DONE, Reply, chunk, role_chunk, usage_chunk
+
+from sse_client import Answer, Client, EndOfStream, ServerEvent
+
+WORDS = 30
+PAUSE = 0.02  # seconds between two words of an answer
+PATIENCE = 60.0  # seconds one client tries before it has hung
+
+
+def question(number: int) -> str:
+    """What client *number* asks."""
+    return f"question-{number}"
+
+
+def words_of(asked: str) -> list[str]:
+    """The answer to a question: every word is only there once."""
+    return [f"{asked}/{number} " for number in range(WORDS)]
+
+
+class Model:
+    """An upstream's script that answers each question, slowly, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+
+    async def __call__(self, reply: Reply) -> None:
+        asked = reply.request.json["messages"][-1]["content"]
+        self.calls[asked] += 1
+        reply.head()
+        reply.send(role_chunk())
+        for word in words_of(asked):
+            reply.send(chunk(word))
+            await asyncio.sleep(PAUSE)
+        reply.send(chunk(reason="stop"))
+        reply.send(usage_chunk(5, WORDS))
+        reply.send(DONE)
+        reply.end()
+
+
+@dataclass
+class Outcome:
+    """What one client had in the end."""
+
+    number: int
+    events: list[ServerEvent] = field(default_factory=list)
+    stopped: bool = False
+    attempts: int = 0
+
+    @property
+    def done(self) -> ServerEvent:
+        return self.events[-1]
+
+    @property
+    def lost(self) -> bool:
+        return self.done.data.get("code") == "STREAM_LOST"
+
+    def problems(self) -> list[str]:
+        """What is wrong with it: nothing, or the build is."""
+        found = []
+        ids = [event.id for event in self.events]
+        if ids != list(range(1, len(ids) + 1)):
+            found.append(f"ids {ids}")
+        if [event.name for event in self.events].count("done") != 1 or self.done.name != "done":
+            found.append("not exactly one done, at the end")
+        elif self.done.data["events"] != len(ids):
+            found.append(f"done says {self.done.data['events']} events, there are {len(ids)}")
+        said = [event.data["text"] for event in self.events if event.name == "token"]
+        expected = words_of(question(self.number))
+        if said != expected[: len(said)]:
+            found.append(f"words lost or doubled: {said}")
+        reason = self.done.data.get("finish_reason")
+        if reason == "stop" and said != expected:
+            found.append("ended as complete, and is not")
+        if reason == "aborted" and not self.stopped:
+            found.append("aborted, and nobody stopped it")
+        if reason == "error" and not self.lost:
+            found.append(f"failed: {self.done.data}")
+        return [f"client {self.number}: {problem}" for problem in found]
+
+
+class ChaosClient:
+    """A client with a bad network, which never gives up and never asks with a second key."""
+
+    def __init__(self, number: int, seed: int, clients: Sequence[Client]) -> None:
+        self.outcome = Outcome(number)
+        self._random = random.Random(f"{seed}/{number}")
+        self._clients = clients
+        self._stream_id: str | None = None
+
+    async def run(self) -> Outcome:
+        """Read to `done`. Raises `TimeoutError` if that takes too long: it hangs."""
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.sleep(self._random.random())
+            while not self._has_done():
+                self.outcome.attempts += 1
+                try:
+                    await self._attempt()
+                except (EndOfStream, OSError):
+                    # Cut, or the process is gone: another one is next.
+                    await asyncio.sleep(0.02)
+        return self.outcome
+
+    def _has_done(self) -> bool:
+        events = self.outcome.events
+        return bool(events) and events[-1].name == "done"
+
+    async def _attempt(self) -> None:
+        client = self._random.choice(self._clients)
+        if self._stream_id is not None and self._random.random() < 0.05:
+            reply = await client.stop(self._stream_id)
+            if reply.status == 202:
+                self.outcome.stopped = True
+        after = len(self.outcome.events)
+        if self._stream_id is not None and self._random.random() < 0.5:
+            opened = client.resume(self._stream_id, after)
+        else:
+            number = self.outcome.number
+            opened = client.ask(question(number), key=f"key-{number}", after=after or None)
+        async with opened as answer:
+            if answer.status == 503:
+                await asyncio.sleep(0.2)
+                return
+            assert answer.status == 200, f"{answer.status} after {after} events: {answer.body!r}"
+            self._stream_id = answer.headers.get("x-stream-id", self._stream_id)
+            await self._read(answer)
+
+    async def _read(self, answer: Answer) -> None:
+        """Read some bytes or all of it; what arrived as whole events is what the client has."""
+        try:
+            if self._random.random() < 0.3:
+                await answer.read_to_end()
+            else:
+                await answer.read_bytes(self._random.randrange(1, 1500))
+        except AssertionError:
+            if answer.complete:
+                raise  # not cut: the bytes themselves are wrong
+        finally:
+            self.outcome.events += answer.events
+
+
+async def unleash(seed: int, ports: Sequence[int], count: int, token: str) -> list[Outcome]:
+    """Let *count* clients loose on the processes at *ports*; all outcomes, by number."""
+    clients = [Client(port, token) for port in ports]
+    runs = [ChaosClient(number, seed, clients).run() for number in range(count)]
+    return await asyncio.gather(*runs)

@@ -1,0 +1,98 @@
+"""A process dies by SIGKILL: nobody hangs, nothing is doubled, everybody is told once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import pytest
+from chaos import Model, unleash
+from child_processes import children
+from upstream import Upstream, chunk, hangs, role_chunk
+
+from sse_client import Client
+
+STREAMS = 40
+LOST_WITHIN = 10.0  # seconds, the contract's
+
+
+@pytest.fixture
+async def model_upstream(loop):
+    async with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def variables(model_upstream, postgres_url, redis) -> dict[str, str]:
+    """What all processes share."""
+    return {
+        "DATABASE_URL": postgres_url,
+        "REDIS_URL": redis.url,
+        "OPENAI_API_KEY": "sk-test",
+        "OPENAI_BASE_URL": model_upstream.url,
+        "OPENAI_MAX_RETRIES": "0",
+        "OPENAI_SSE_HEARTBEAT_MS": "500",
+        "PROVIDERS": "openai",
+    }
+
+
+async def test_a_killed_process_leaves_its_readers_elsewhere_a_clean_done_within_10_s(
+    tmp_path, variables, model_upstream, token
+):
+    model_upstream.plays(hangs(role_chunk(), chunk("one "), chunk("two ")))
+    with children(2, tmp_path, variables) as (one, other):
+        here, there = Client(one.port, token), Client(other.port, token)
+        async with (
+            here.ask(key="k") as local,
+            there.resume((await local.next_event()) and local.stream_id) as distant,
+        ):
+            await distant.next_event()
+            await distant.next_event()
+            one.kill()
+            killed_at = time.monotonic()
+            await distant.read_to_end()
+            took = time.monotonic() - killed_at
+
+        async with there.ask(key="k", after=2) as repeated:
+            await repeated.read_to_end()
+        async with there.resume(local.stream_id, 3) as at_the_end:
+            assert at_the_end.status == 204
+        async with there.resume(local.stream_id, 17) as ahead:
+            await ahead.read_to_end()
+
+    end = b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":3}\nid: 3\n\n'
+    assert took < LOST_WITHIN
+    assert [event.name for event in distant.events] == ["token", "token", "done"]
+    assert distant.events[-1].raw == repeated.raw_events == end
+    # It had read more than had been copied when the process died.
+    assert [event.id for event in ahead.events] == [18]
+    assert len(model_upstream.requests) == 1
+
+
+async def test_chaos_loses_and_doubles_nothing(tmp_path, variables, model_upstream, token):
+    """Cuts, re-POSTs, stops and resumes on random processes, one of which is killed."""
+    seed = random.randrange(2**32)
+    print(f"chaos seed {seed}")
+    model = Model()
+    model_upstream.plays(model)
+    with children(3, tmp_path, variables) as processes:
+        ports = [process.port for process in processes]
+        running = asyncio.create_task(unleash(seed, ports, STREAMS, token))
+        await model_upstream.asked(STREAMS // 2)
+        processes[seed % 3].kill()
+        outcomes = await running
+        survivors = [each for each in processes if each.process.poll() is None]
+        left = [each.metric("chat_streams") for each in survivors]
+        statuses = [await asyncio.to_thread(each.end) for each in survivors]
+
+    assert [problem for outcome in outcomes for problem in outcome.problems()] == []
+    assert len(survivors) == 2
+    assert left == [0, 0]
+    assert statuses == [0, 0]
+    assert set(model.calls.values()) == {1}
+    unasked = {f"question-{n}" for n in range(STREAMS)} - set(model.calls)
+    # Only a stream whose process died between its claim and its question was never asked.
+    assert unasked <= {f"question-{each.number}" for each in outcomes if len(each.events) == 1}
+    assert any(outcome.attempts > 1 for outcome in outcomes)
+    await model_upstream.connected(0)
