@@ -38,8 +38,10 @@ token: $(VENV)/.run  ## Print a development token; USER_ID=, EMAIL=, TTL=12h
 	@$(PYTHON) -m settings.development \
 		$(if $(USER_ID),--user-id '$(USER_ID)') $(if $(EMAIL),--email '$(EMAIL)') $(if $(TTL),--ttl '$(TTL)')
 
-reference: $(VENV)/.run  ## Generate docs/configuration.md and .env.example from the settings
+reference: $(VENV)/.run  ## Generate docs/configuration.md, .env.example and docs/openapi.json
 	$(PYTHON) -m settings.reference
+	$(PYTHON) -m blueprints.openapi > docs/openapi.json.new
+	@mv docs/openapi.json.new docs/openapi.json
 
 bench: $(VENV)/.bench  ## Run the benchmarks; ARGS= goes to them
 	$(PYTHON) -m bench $(ARGS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -17,6 +20,7 @@ from sanic_ext.extensions.openapi.extension import OpenAPIExtension
 
 import middleware
 import server
+import workers
 from blueprints import connections
 from blueprints.auth import auth
 from blueprints.body import MAX_BODY
@@ -72,15 +76,64 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
     return app
 
 
-def serve(settings: Settings, **parts: Any) -> None:
-    """Serve until SIGTERM or SIGINT; *parts* as in `create_app`. Raises `BadSetting`."""
+def serve(settings: Settings, **parts: Any) -> int:
+    """Serve until SIGTERM or SIGINT; *parts* as in `create_app`. The exit status.
+
+    Raises `BadSetting`, and `OSError` if the port is taken.
+    """
+    listening = server.listen(settings.server.host, settings.server.port)
+    if settings.server.web_concurrency > 1:
+        return workers.run(
+            settings.server.web_concurrency, listening, partial(_work, settings, parts)
+        )
+    _serve_one(settings, parts, listening, lambda port: _say_ready(settings, port))
+    return 0
+
+
+def _work(
+    settings: Settings,
+    parts: dict[str, Any],
+    number: int,
+    listening: socket.socket,
+    serving: Callable[[], None],
+) -> None:
+    """One worker of several; the first one speaks to whoever started them."""
+
+    def ready(port: int) -> None:
+        serving()
+        if number == 1:
+            _say_ready(settings, port)
+
+    try:
+        _serve_one(_with_own_log_file(settings, number), parts, listening, ready)
+    except BadSetting as exc:
+        sys.exit(str(exc))
+
+
+def _serve_one(
+    settings: Settings,
+    parts: dict[str, Any],
+    listening: socket.socket,
+    on_ready: Callable[[int], None],
+) -> None:
+    # Its start-up lines say less than ours.
+    logging.getLogger("sanic.root").setLevel(logging.WARNING)
     app = create_app(settings, **parts)
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
             logger.bind(variable=name, meant=meant).warning("Unknown setting")
-        server.run(
-            app, settings.server.host, settings.server.port, on_ready=partial(_say_ready, settings)
-        )
+        server.run(app, listening, on_ready=on_ready)
+
+
+def _with_own_log_file(settings: Settings, number: int) -> Settings:
+    """*settings* for worker *number*: processes that rotate one file would lose lines."""
+    if settings.logging.file is None or number == 1:
+        return settings
+    file = Path(settings.logging.file)
+    own = str(file.with_name(f"{file.stem}.{number}{file.suffix}"))
+    return settings.model_copy(
+        update={"logging": settings.logging.model_copy(update={"file": own})}
+    )
 
 
 def _say_ready(settings: Settings, port: int) -> None:
@@ -118,6 +171,6 @@ def _serve_docs(app: ChatApp) -> None:
 
 if __name__ == "__main__":
     try:
-        serve(load_settings(os.environ, ROOT / ".env"))
+        sys.exit(serve(load_settings(os.environ, ROOT / ".env")))
     except BadSetting as exc:
         sys.exit(str(exc))

@@ -16,9 +16,13 @@ from collections.abc import Callable
 
 import uvloop
 from loguru import logger
+from sanic.application.constants import ServerStage
+from sanic.application.state import ApplicationServerInfo
+from sanic.http.constants import HTTP
 from sanic.server.async_server import AsyncioServer
 
 from blueprints.context import ChatApp
+from blueprints.protocol import StrictProtocol
 
 # Connects wait here while the loop is busy; Sanic's 100 turns a thousand at once into second-long waits.
 BACKLOG = 2048
@@ -26,36 +30,56 @@ BACKLOG = 2048
 LAST_BYTES = 2.0
 
 
-def run(app: ChatApp, host: str, port: int, *, on_ready: Callable[[int], None]) -> None:
-    """Serve *app* until SIGTERM or SIGINT; *on_ready* is told the port.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that accepts connections, for `::` of both families. Raises `OSError` if the port is taken."""
+    if ":" not in host:
+        return socket.create_server((host, port), backlog=BACKLOG)
+    return socket.create_server(
+        (host, port),
+        family=socket.AF_INET6,
+        backlog=BACKLOG,
+        dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+    )
 
-    Raises `OSError` if the port is taken, and what the app's own start raises.
+
+def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], None]) -> None:
+    """Serve *app* at *listening* until SIGTERM or SIGINT; *on_ready* is told the port.
+
+    Raises what the app's own start raises.
     """
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, host, port, on_ready))
+        runner.run(_serve(app, listening, on_ready))
 
 
-async def _serve(app: ChatApp, host: str, port: int, on_ready: Callable[[int], None]) -> None:
+async def _serve(app: ChatApp, listening: socket.socket, on_ready: Callable[[int], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listening = socket.create_server((host, port), backlog=BACKLOG)
     server = await app.create_server(
         sock=listening,
+        protocol=StrictProtocol,
         backlog=BACKLOG,
         return_asyncio_server=True,
         asyncio_server_kwargs={"start_serving": False},
     )
     assert server is not None  # noqa: S101 - what Sanic's signature leaves open
+    host, port = listening.getsockname()[:2]
+    # What Sanic's runners note of themselves: without it `app.loop` refuses to work, and every answer
+    # has an empty `alt-svc`.
+    app.state.server_info.append(
+        ApplicationServerInfo(
+            {"version": HTTP.VERSION_1, "host": host, "port": port}, ServerStage.SERVING
+        )
+    )
     await server.startup()
     try:
         await server.before_start()
         await server.start_serving()
         await server.after_start()
         _settle_garbage_collector()
-        on_ready(listening.getsockname()[1])
+        on_ready(port)
         await stop.wait()
         logger.info("Stopping")
         # Still accepting: newcomers are told 503, with Retry-After, while streams finish.

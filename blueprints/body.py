@@ -26,6 +26,11 @@ async def read_json(request: ChatRequest) -> bytes:
     media_type = request.headers.getone("content-type", "").partition(";")[0]
     if media_type.strip().lower() != "application/json":
         raise UnsupportedMediaType
+    if request.headers.getone("content-encoding", "identity").strip().lower() != "identity":
+        # RFC 9110, 15.5.16: a 415 for the coding names the ones that would do.
+        raise UnsupportedMediaType(
+            "Content-Encoding is not supported.", headers={"accept-encoding": "identity"}
+        )
     if (http_of(request).request_bytes_left or 0) > MAX_BODY:
         http_of(request).keep_alive = False
         raise PayloadTooLarge

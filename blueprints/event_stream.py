@@ -42,7 +42,9 @@ async def follow(
     headers = dict(HEADERS)
     if stream.resumable and stream.id:
         headers["x-stream-id"] = stream.id
-    connection = _Connection(request, stream, after)
+    # An HTTP/1.0 client knows no chunks; `blueprints/protocol.py` ends its response by closing.
+    kind = _PlainConnection if request.version == "1.0" else _Connection
+    connection = kind(request, stream, after)
     with stream.attach(connection):
         response = await request.respond(headers=headers, content_type=CONTENT_TYPE)
         assert response is not None  # noqa: S101 - only a websocket has none
@@ -127,6 +129,16 @@ class _Connection:
     def _write(self, data: bytes) -> None:
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         # Sanic's RESPONSE_TIMEOUT counts from here: it is the limit for a reader that takes nothing.
+        self._protocol._time = monotonic()
+
+
+class _PlainConnection(_Connection):
+    """A connection whose response ends where it ends."""
+
+    __slots__ = ()
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(data)
         self._protocol._time = monotonic()
 
 

@@ -20,6 +20,10 @@ def _sayable(text: str) -> str:
     return text
 
 
+def _undefaulted(schema: dict[str, Any]) -> None:
+    del schema["default"]  # "" stands for absence inside; nobody may send it
+
+
 class ChatBody(BaseModel):
     """The body of `POST /chat`."""
 
@@ -27,13 +31,19 @@ class ChatBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     message: Annotated[str, AfterValidator(_sayable)] = Field(
-        min_length=1, max_length=4000, description="What the user says."
+        min_length=1,
+        max_length=4000,
+        description="What the user says: not only white space, no NUL, no lone surrogate.",
+        # What `_sayable` checks, for whoever makes requests of the OpenAPI document.
+        json_schema_extra={"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"},
     )
     useMemory: bool = Field(  # noqa: N815 - the wire's name
         default=False, description="Search the user's earlier conversations for what bears on it."
     )
     sessionId: Annotated[str, Field(pattern=SESSION_ID)] = Field(  # noqa: N815 - the wire's name
-        default="", description="The conversation; its recent turns become part of the prompt."
+        default="",
+        description="The conversation; its recent turns become part of the prompt.",
+        json_schema_extra=_undefaulted,
     )
     resumable: bool = Field(
         default=False, description="Number the events, and let the stream be read again."
@@ -47,7 +57,9 @@ def parse(schema: type[Body], body: bytes) -> Body:
     """*body* as a *schema*. Raises `InvalidJson`, or `ValidationFailed` naming every wrong field."""
     try:
         # As text, since json would guess UTF-16 from bytes.
-        data = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        data = json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique
+        )
     except (ValueError, RecursionError) as exc:
         raise InvalidJson from exc
     try:
@@ -58,6 +70,14 @@ def parse(schema: type[Body], body: bytes) -> Body:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Which of two values counts is up to each reader (RFC 8259, section 4): nobody shall have to guess.
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a name appears twice")
+    return fields
 
 
 def _detail(error: Any) -> Detail:

@@ -25,6 +25,10 @@ class AnswerTooLong(Exception):
     """The answer has more bytes than a stream may hold."""
 
 
+class MisplacedEvent(Exception):
+    """A hook put a `Usage` or a `Finish` between the words; both have their place at the end."""
+
+
 class ChatStream:
     """The answer to one turn, produced by its own task, read by any number of connections.
 
@@ -60,7 +64,7 @@ class ChatStream:
         self._attached = 0
         self._on_end = on_end
         self._task: asyncio.Task[None] | None = None
-        self._stop: Stop | None = None
+        self._stopped = False
         self._grace_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -90,13 +94,15 @@ class ChatStream:
         self._grace_timer = loop.call_later(self._grace, self.stop, "disconnected")
 
     def stop(self, why: Stop) -> None:
-        """End the answer where it is; idempotent, and nothing after the end."""
-        if self.log.ended or self._stop is not None:
+        """End the answer where it is, at once; idempotent, and nothing after the end.
+
+        Its task tidies up on its own time: readers do not wait for a provider that is slow to let go.
+        """
+        if self.log.ended:
             return
-        self._stop = why
-        if self._task is None:
-            self._end_stopped()
-        else:
+        self._stopped = True
+        self._end_stopped(why)
+        if self._task is not None:
             self._task.cancel()
 
     @contextmanager
@@ -135,11 +141,13 @@ class ChatStream:
             async with aclosing(answer(self.turn)) as batches:
                 # Read to exhaustion, past the end: the provider tidies its socket there.
                 async for batch in batches:
+                    if self._stopped:
+                        break  # somebody below has swallowed the cancellation
                     if not self.log.ended:
                         self._take(batch)
         except asyncio.CancelledError:
             if not self.log.ended:
-                self._end_stopped()
+                self._end_stopped(None)
             raise
         except Exception as exc:
             if not self.log.ended:
@@ -155,7 +163,7 @@ class ChatStream:
     def _task_done(self, task: asyncio.Task[None]) -> None:
         # A task that is cancelled before its first step never enters its `try`.
         if not self.log.ended:
-            self._end_stopped()
+            self._end_stopped(None)
 
     def _take(self, batch: Batch) -> None:
         texts = [event.text for event in batch if type(event) is TextDelta]
@@ -163,13 +171,15 @@ class ChatStream:
             self._take_texts(texts)
         else:
             self._take_events(batch)
+        if (self.log.size > self._max_bytes or self._room.full) and not self.log.ended:
+            raise AnswerTooLong
 
     def _take_texts(self, texts: list[str]) -> None:
         """What `_take_events` does, but for words alone, as nearly every batch is: in half the time."""
         self.report.hear(texts)
         self.said += texts
-        first = self.log.end + 1 if self.turn.resumable else None
-        self._append(sse.encode_texts(texts, first))
+        first = self.log.end + 1 if self.resumable else None
+        self.log.append(sse.encode_texts(texts, first))
 
     def _take_events(self, batch: Batch) -> None:
         shown: list[Event] = []
@@ -178,18 +188,12 @@ class ChatStream:
             if type(event) is TextDelta:
                 self._through_hooks(event, shown)
             elif type(event) is Finish:
-                self._end(event, shown)
+                self._end(event, self._said(shown))
                 return
             elif type(event) is not Usage:  # the report keeps it; it is priced and sent at the end
                 self._through_hooks(event, shown)
-        self._say(shown)
-        if frames := self._encode(shown):
-            self._append(frames)
-
-    def _append(self, frames: list[bytes]) -> None:
-        self.log.append(frames)
-        if self.log.size > self._max_bytes or self._room.full:
-            raise AnswerTooLong
+        if frames := self._said(shown):
+            self.log.append(frames)
 
     def _through_hooks(self, event: Event, shown: list[Event]) -> None:
         if not self._hooks:
@@ -200,21 +204,27 @@ class ChatStream:
             events = [out for each in events for out in hook(self.turn, each)]
         shown.extend(events)
 
-    def _say(self, events: Iterable[Event]) -> None:
+    def _said(self, events: Sequence[Event]) -> list[bytes]:
+        """The frames of *events* before the end, noting what the user reads in them."""
+        if self._hooks and any(isinstance(event, Usage | Finish) for event in events):
+            raise MisplacedEvent
+        frames = self._encode(events, 0)
         self.said.extend(event.text for event in events if type(event) is TextDelta)
+        return frames
 
-    def _encode(self, events: Iterable[Event]) -> list[bytes]:
+    def _encode(self, events: Iterable[Event], before: int) -> list[bytes]:
+        """The frames of *events*, when *before* more are to be appended ahead of them."""
         if not self.turn.resumable:
             return [frame for event in events if (frame := sse.encode(event))]
         frames: list[bytes] = []
-        first = len(self.log) + 1
+        first = len(self.log) + before + 1
         for event in events:
             if frame := sse.encode(event, first + len(frames)):
                 frames.append(frame)
         return frames
 
-    def _end_stopped(self) -> None:
-        match self._stop:
+    def _end_stopped(self, why: Stop | None) -> None:
+        match why:
             case "disconnected" | "stopped":
                 self._close(Finish("aborted"))
             case "drained" | None:  # None: the process itself is ending
@@ -247,38 +257,46 @@ class ChatStream:
         self.report.observe(finish)
         self._end(finish, [], sentence=sentence)
 
-    def _end(self, finish: Finish, shown: list[Event], *, sentence: str | None = None) -> None:
-        """Append what is left, then *sentence*, the usage and *finish*, and tell the owner."""
+    def _end(self, finish: Finish, frames: list[bytes], *, sentence: str | None = None) -> None:
+        """Append *frames*, then *sentence*, the usage and *finish*, and tell the owner."""
         if self._grace_timer is not None:
             self._grace_timer.cancel()
-        # A failure before the first word is the sentence and `done`, nothing between.
-        tail: list[Event] = [finish]
+        tail: list[Event] = []
         try:
-            usage = self.report.settle(self._default_model)
-            if finish.reason != "error" or self.report.has_text:
-                tail.insert(0, usage)
-            for event in tuple(tail):
-                tail.pop(0)
+            for event in (self.report.settle(self._default_model), finish):
                 self._through_hooks(event, tail)
+            frames += self._ending(finish, tail, sentence, before=len(frames))
         except Exception:
+            # A hook has failed here, or made what can't be sent: the end goes out without hooks.
             logger.opt(exception=True).bind(request_id=self.turn.request_id).error(
                 "SSE stream error"
             )
             finish = Finish("error", code=ProviderError.code, phase="stream")
-            sentence = ProviderError.sentence
             self.report.observe(finish)
-            tail = [finish]
-        # Hooks may hold words back and release them here; the wire's order stays.
-        shown += [event for event in tail if isinstance(event, TextDelta)]
-        self._say(shown)
-        if sentence is not None:
-            # A failure after the first words sets itself apart by a blank line.
-            shown.append(TextDelta(f"\n\n{sentence}" if self.said else sentence))
-        shown += [event for event in tail if isinstance(event, Usage)][:1]
-        shown.append(next((event for event in tail if isinstance(event, Finish)), finish))
-        frames = self._encode(shown)
+            usage = self.report.usage
+            tail = [] if usage is None else [usage]
+            frames += self._ending(finish, tail, ProviderError.sentence, before=len(frames))
         self.report.events = len(self.log) + len(frames)
         self.log.append(frames, last=True)
         if self._attached == 0:
             self._release_unread()
         self._on_end(self)
+
+    def _ending(
+        self, finish: Finish, tail: Sequence[Event], sentence: str | None, *, before: int
+    ) -> list[bytes]:
+        """The last frames, in the wire's order whatever order hooks gave *tail*."""
+        # Hooks may hold words back and release them here.
+        words = [event for event in tail if isinstance(event, TextDelta)]
+        spoken = bool(self.said or words)
+        ending: list[Event] = [*words]
+        if sentence is not None:
+            # A failure after the first words sets itself apart by a blank line.
+            ending.append(TextDelta(f"\n\n{sentence}" if spoken else sentence))
+        # A failure before the first word is the sentence and `done`, nothing between.
+        if spoken or finish.reason != "error":
+            ending += [event for event in tail if isinstance(event, Usage)][:1]
+        ending.append(next((event for event in tail if isinstance(event, Finish)), finish))
+        frames = self._encode(ending, before)
+        self.said.extend(event.text for event in words)
+        return frames

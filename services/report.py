@@ -105,11 +105,6 @@ class Report:
             case _:
                 assert_never(event)
 
-    @property
-    def has_text(self) -> bool:
-        """Whether any of the answer arrived."""
-        return bool(self._text)
-
     def settle(self, default_model: str) -> Usage:
         """The turn's usage with its cost: the provider's count, or else an estimate.
 

@@ -41,7 +41,8 @@ class DistantStream:
         self.log = StreamLog()
         self.process = snapshot.process
         self.lost = False
-        self.readers = 0
+        self.audience = 0  # connections, which are told the end
+        self._readers = 0
         self.how = how
         self.silent_since: float | None = None
         self._following = following
@@ -49,16 +50,26 @@ class DistantStream:
 
     @contextmanager
     def attach(self, reader: Reader) -> Iterator[None]:
+        """Wake *reader* while the block runs, and tell it the end."""
+        self.audience += 1
+        try:
+            with self.watched(reader):
+                yield
+        finally:
+            self.audience -= 1
+
+    @contextmanager
+    def watched(self, reader: Reader) -> Iterator[None]:
         """Wake *reader* while the block runs; the stream is followed as long as it has any."""
-        self.readers += 1
+        self._readers += 1
         self.log.attach(reader)
         self._following.add(self)
         try:
             yield
         finally:
             self.log.detach(reader)
-            self.readers -= 1
-            if self.readers == 0:
+            self._readers -= 1
+            if self._readers == 0:
                 self._following.drop(self)
 
     def take(self, last: int, frames: Sequence[bytes]) -> None:
@@ -165,7 +176,7 @@ class Following:
             await self._logs.send(notes)
 
     def _note(self, stream: DistantStream) -> str | None:
-        if stream.log.ended or not stream.readers:
+        if stream.log.ended or not stream.audience:
             return None
         if stream.how is None and self._watches % _RENEW_EVERY:
             return None
@@ -188,7 +199,9 @@ class Following:
         if snapshot := await self._logs.load(stream.id):
             self._take(stream, len(snapshot.frames), snapshot.frames)
         if not stream.log.ended:
-            await self._logs.told(stream.id, len(stream.log))
+            # Whoever only waits for an event beyond this end is not told it, but the one after his.
+            if stream.audience:
+                await self._logs.told(stream.id, len(stream.log))
             self._end(stream)
 
     def _take(self, stream: DistantStream, last: int, frames: Sequence[bytes]) -> None:

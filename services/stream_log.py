@@ -59,12 +59,6 @@ class Room:
         """Whether more is held than may be."""
         return self.held > self.limit
 
-    def take(self, size: int) -> None:
-        """Hold *size* bytes more."""
-        self.held += size
-        if self.held > self.limit:
-            self.make_room()
-
 
 class StreamLog:
     """Frames of one stream, numbered in the order they were appended, from the one after *after*.
@@ -72,16 +66,15 @@ class StreamLog:
     Without *keep*, for the one reader of a plain stream, frames are forgotten once they were read.
     """
 
-    __slots__ = ("_frames", "_gone", "_held", "_keep", "_readers", "_room", "end", "ended", "size")
+    __slots__ = ("_frames", "_gone", "_keep", "_readers", "_room", "end", "ended", "size")
 
     def __init__(self, room: Room | None = None, *, keep: bool = True, after: int = 0) -> None:
         self._frames: list[bytes] = []
         self._gone = after  # how many frames came before those in `_frames`
-        self.end = after
         self._readers: list[Reader] = []
         self._room = room or Room(0)
         self._keep = keep
-        self._held = 0
+        self.end = after  # the number of the last frame
         self.size = 0
         self.ended = False
 
@@ -94,37 +87,39 @@ class StreamLog:
             raise RuntimeError("the log has ended")
         self._frames += frames
         self.end += len(frames)
-        size = sum(map(len, frames))
+        size = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
         self.size += size
-        self._held += size
-        self._room.take(size)
         self.ended = last
+        room = self._room
+        room.held += size
+        if room.held > room.limit:
+            room.make_room()
         for reader in tuple(self._readers):
             reader.wake()
 
-    def read(self, after: int, *, limit: int) -> tuple[bytes, int]:
+    def read(self, after: int, limit: int) -> tuple[bytes, int]:
         """Whole frames that follow number *after*, joined, and the number of the last one.
 
         At most *limit* bytes, but always one frame if there is one.
         """
-        frames, gone = self._frames, self._gone
-        start, end = after - gone, len(frames)
-        if end - start == 1:  # the usual case: one token, one reader, up to date
-            data, stop = frames[start], end
-        else:
-            size, stop = 0, start
-            while stop < end and (size == 0 or size + len(frames[stop]) <= limit):
-                size += len(frames[stop])
-                stop += 1
-            data = b"".join(frames[start:stop])
-        if not self._keep and stop >= FORGET_EVERY:
+        frames = self._frames
+        start, end = after - self._gone, len(frames)
+        if end - start == 1 and (self._keep or start < FORGET_EVERY):
+            # The usual case: one token, one reader, up to date.
+            return frames[start], after + 1
+        size, stop = 0, start
+        while stop < end and (size == 0 or size + len(frames[stop]) <= limit):
+            size += len(frames[stop])
+            stop += 1
+        data, last = b"".join(frames[start:stop]), self._gone + stop
+        if not self._keep and stop > FORGET_EVERY:
             self._forget(stop)
-        return data, gone + stop
+        return data, last
 
     def release(self) -> None:
         """Give back the room of a log that nobody will read again; more than once does nothing."""
-        self._room.held -= self._held
-        self._held = 0
+        self._room.held -= sum(map(len, self._frames))
+        self._room = Room(0)
 
     def attach(self, reader: Reader) -> None:
         """Wake *reader* from now on."""
@@ -135,8 +130,6 @@ class StreamLog:
         self._readers.remove(reader)
 
     def _forget(self, count: int) -> None:
-        size = sum(map(len, self._frames[:count]))
+        self._room.held -= sum(map(len, self._frames[:count]))
         del self._frames[:count]
         self._gone += count
-        self._held -= size
-        self._room.held -= size

@@ -177,7 +177,7 @@ class _Arrival:
 async def _reach(stream: DistantStream, after: int) -> None:
     """Wait until *stream* has *after* events or has ended, but not for ever."""
     arrival = _Arrival(stream, after)
-    with stream.attach(arrival):
+    with stream.watched(arrival):
         try:
             async with asyncio.timeout(_CATCH_UP):
                 await arrival.happened.wait()

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import postgres_server, postgres_url
 
 from app import create_app
 from blueprints.context import ChatApp
 from sanic_server import teach_pytest_sanic
 from settings import Settings
 from settings.development import development_token
+
+__all__ = ["postgres_server", "postgres_url"]  # fixtures of every test
 
 teach_pytest_sanic()
 

@@ -22,6 +22,8 @@ from sanic.application.state import ApplicationServerInfo, ServerStage
 from sanic.server import HttpProtocol
 from sanic.server.async_server import AsyncioServer
 
+from blueprints.protocol import StrictProtocol
+
 PATIENCE = 5.0  # Seconds a cancelled handler has to end; only a bug takes so long.
 
 
@@ -29,7 +31,7 @@ class SanicServer:
     """One app, served while it is between `start` and `stop`; can be started again afterwards."""
 
     def __init__(
-        self, app: Sanic, *, host: str = "127.0.0.1", protocol: type[HttpProtocol] = HttpProtocol
+        self, app: Sanic, *, host: str = "127.0.0.1", protocol: type[HttpProtocol] = StrictProtocol
     ) -> None:
         self.app = app
         self.host = host
@@ -92,7 +94,7 @@ class SanicServer:
 
 @asynccontextmanager
 async def serve(
-    app: Sanic, *, host: str = "127.0.0.1", protocol: type[HttpProtocol] = HttpProtocol
+    app: Sanic, *, host: str = "127.0.0.1", protocol: type[HttpProtocol] = StrictProtocol
 ) -> AsyncIterator[SanicServer]:
     """Serve *app* while the block runs."""
     server = SanicServer(app, host=host, protocol=protocol)

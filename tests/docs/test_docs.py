@@ -79,3 +79,10 @@ def test_every_setting_that_a_page_assigns_exists(page):
     assigned = re.findall(r"`([A-Z][A-Z0-9_]{2,})=[^`\n]*`", page.read_text())
 
     assert {name for name in assigned if not name.startswith("MIDDLEWARE_")} <= known
+
+
+def test_no_two_test_modules_share_a_name():
+    """pytest imports them as top-level modules: the second one would be the first."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+
+    assert sorted(names) == sorted(set(names))

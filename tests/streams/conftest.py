@@ -19,7 +19,6 @@ from services.events import TextDelta
 from settings import Settings
 from settings.development import development_token
 from sse_client import Client
-from tests.postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,8 @@ from scripted_provider import STOP, USAGE, ScriptedProvider
 from whole_answer import WHOLE
 
 from services.events import TextDelta
+from services.stream_store import Claim
+from services.turn import Turn
 
 
 async def test_racing_posts_with_one_key_make_one_provider_call(start_node, held, go_on):
@@ -120,9 +122,6 @@ async def test_without_a_key_last_event_id_means_nothing_to_a_post(start_node, h
 
 async def test_a_stream_whose_first_reader_never_came_ends_after_the_grace_period(start_node):
     """The process, not the reader, answers for a place that was taken."""
-    from services.stream_store import Claim
-    from services.turn import Turn
-
     node = await start_node({"STREAM_RESUME_GRACE_MS": "20"}, provider=ScriptedProvider(None))
     streams = node.services.streams
     turn = Turn("req", "test-user-id", "hi", resumable=True)

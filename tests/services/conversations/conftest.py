@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from databases import Database
-from postgres import PostgresServer, postgres_server, postgres_url  # noqa: F401 - fixtures
 
 from services.conversations import Conversations
 from services.database import open_database

@@ -9,7 +9,6 @@ import aiohttp
 import pytest
 from databases import Database
 from loguru import logger
-from postgres import PostgresServer, postgres_server, postgres_url  # noqa: F401 - fixtures
 from zep_double import KEY, ZepDouble
 
 from services.database import database_at, open_database

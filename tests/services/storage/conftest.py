@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import PostgresServer, postgres_server, postgres_url  # noqa: F401 - fixtures
-
 
 @pytest.fixture(autouse=True)
 def _loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import pytest
 from databases import Database
 from loguru import logger
+from postgres import PostgresServer
 
 from services.database import database_at
 from services.migrations import migrate
-from tests.postgres import PostgresServer, postgres_server, postgres_url  # noqa: F401 - fixtures
 
 
 class Store(Protocol):

@@ -1,0 +1,41 @@
+"""Request heads: what Sanic's parser lets pass and HTTP forbids.
+
+Each of these is a way to have two servers disagree on where a request ends (RFC 9112, section 11.2),
+or to smuggle a byte into a header that is read later.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sanic.compat import Header
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+# No NUL, no LF or CR of its own, no space before a colon, no folded line.
+_HEAD = re.compile(
+    _TOKEN + rb" [\x21-\x7e]+ HTTP/1\.[01](?:\r\n" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*)*"
+)
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(?::[0-9]{0,5})?", re.ASCII)
+_LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
+
+
+def is_sound(head: bytes, version: str, headers: Header) -> bool:
+    """Whether *head*, without its empty line, parsed to *headers*, has one meaning only."""
+    if not _HEAD.fullmatch(head):
+        return False
+    hosts = headers.getall("host", [])
+    if len(hosts) > 1 or not all(_HOST.fullmatch(_stripped(host)) for host in hosts):
+        return False
+    lengths = headers.getall("content-length", [])
+    codings = headers.getall("transfer-encoding", [])
+    if len(lengths) + len(codings) > 1:
+        return False
+    if not all(_LENGTH.fullmatch(_stripped(length)) for length in lengths):
+        return False
+    if version == "1.0":
+        return not codings
+    return bool(hosts) and codings in ([], ["chunked"])
+
+
+def _stripped(value: str) -> str:
+    return value.strip(" \t")

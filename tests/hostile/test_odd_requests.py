@@ -1,0 +1,190 @@
+"""Requests that are odd but have one meaning: understood, or clearly refused."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+from scripted_provider import ScriptedProvider, says
+from wire import PING, answer_to, connected, request
+
+from services.events import TextDelta
+
+DONE = b'event: done\ndata: {"finish_reason":"stop"}\n\n'
+
+
+async def test_an_http_1_0_client_gets_a_stream_without_chunks_that_ends_by_closing(start, bearer):
+    node = await start(provider=says("one ", "two"))
+
+    async with connected(node.port) as wire:
+        wire.send(request(bearer, None, "Connection: keep-alive", version="1.0"))
+        response = await wire.response()
+
+    assert response.status == 200
+    assert response.headers["connection"] == "close"
+    assert "transfer-encoding" not in response.headers
+    assert response.body.startswith(b": Connected to chat stream\n\nevent: token\n")
+    assert response.body.endswith(DONE)
+
+
+async def test_an_http_1_0_stream_has_plain_heartbeats(start, bearer):
+    node = await start({"OPENAI_SSE_HEARTBEAT_MS": "50"}, provider=ScriptedProvider(None))
+
+    async with connected(node.port) as wire:
+        wire.send(request(bearer, version="1.0"))
+        await wire.reader.readuntil(b"\r\n\r\n: Connected to chat stream\n\n")
+
+        assert (await wire.reader.readuntil(b"\n\n")).startswith(b": heartbeat ")
+
+
+async def test_an_http_1_0_client_that_leaves_stops_the_answer(start, bearer):
+    provider = ScriptedProvider((TextDelta("Hello"),), None)
+    node = await start(provider=provider)
+
+    async with connected(node.port) as wire:
+        wire.send(request(bearer, version="1.0"))
+        await wire.reader.readuntil(b"Hello")
+
+    await node.idle()
+    assert provider.running == 0
+
+
+async def test_http_1_0_needs_no_host(node):
+    response = await answer_to(node.port, b"GET /api/v1/auth/ping HTTP/1.0\r\n\r\n")
+
+    assert response.status == 200
+    assert response.headers["connection"] == "close"
+
+
+async def test_a_client_that_expects_100_is_told_to_go_on(node, bearer):
+    body = b'{"message":"hi"}'
+
+    async with connected(node.port) as wire:
+        head = request(bearer, b"", "Expect: 100-continue", f"Content-Length: {len(body)}")
+        wire.send(head)
+        assert await wire.reader.readexactly(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        wire.send(body)
+        response = await wire.response()
+
+    assert response.body.endswith(DONE)
+
+
+async def test_a_client_that_expects_100_for_chunks_is_told_to_go_on(node, bearer):
+    async with connected(node.port) as wire:
+        wire.send(request(bearer, b"", "Expect: 100-continue", "Transfer-Encoding: chunked"))
+        assert await wire.reader.readexactly(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        wire.send(b'10\r\n{"message":"hi"}\r\n0\r\n\r\n')
+
+        assert (await wire.response()).body.endswith(DONE)
+
+
+@pytest.mark.parametrize(("valid", "length", "status"), [(False, 16, 401), (True, 1_000_000, 413)])
+async def test_a_body_that_will_be_refused_is_not_asked_for(node, bearer, valid, length, status):
+    """100 Continue would invite a body that nobody reads."""
+    headers = bearer if valid else {"Authorization": "Bearer none"}
+
+    async with connected(node.port) as wire:
+        wire.send(request(headers, b"", "Expect: 100-continue", f"Content-Length: {length}"))
+        everything = await wire.closed()
+
+    assert everything.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"100 Continue" not in everything
+    assert b"connection: close\r\n" in everything.lower()
+
+
+async def test_an_expectation_that_cannot_be_met_is_417(node, bearer):
+    response = await answer_to(node.port, request(bearer, None, "Expect: tea"))
+
+    assert (response.status, response.code) == (417, "EXPECTATION_FAILED")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate", "br", "gzip, gzip", "x"])
+async def test_an_encoded_body_is_415_and_told_what_would_do(node, bearer, coding):
+    body = gzip.compress(b'{"message":"hi"}')
+
+    response = await answer_to(node.port, request(bearer, body, f"Content-Encoding: {coding}"))
+
+    assert (response.status, response.code) == (415, "UNSUPPORTED_MEDIA_TYPE")
+    assert response.headers["accept-encoding"] == "identity"
+
+
+async def test_a_body_that_says_it_is_not_encoded_is_read(node, bearer):
+    response = await answer_to(node.port, request(bearer, None, "Content-Encoding: identity"))
+
+    assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"message":"a","message":"b"}',
+        b'{"message":"a","extra":{"b":1,"b":2}}',
+        b'{"message":"a","extra":' + b"[" * 15_000 + b"]" * 15_000 + b"}",
+        b'{"message":"a","extra":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}",
+        b'{"message":"a","extra":' + b"1" * 20_000 + b"}",
+        b'{"message":"a","extra":Infinity}',
+    ],
+    ids=["twice", "twice inside", "arrays", "objects", "number", "infinity"],
+)
+async def test_json_that_readers_could_stumble_over_is_refused(node, bearer, body):
+    response = await answer_to(node.port, request(bearer, body))
+
+    assert (response.status, response.code) == (400, "INVALID_JSON")
+    await node.serves()
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1e-999", "0.1e1", "9" * 4_000])
+async def test_a_huge_number_is_no_message_and_elsewhere_ignored(node, bearer, number):
+    as_message = await answer_to(node.port, request(bearer, f'{{"message":{number}}}'.encode()))
+    elsewhere = f'{{"message":"hi","extra":{number}}}'.encode()
+
+    assert as_message.code == "VALIDATION_ERROR"
+    assert (await answer_to(node.port, request(bearer, elsewhere))).status == 200
+
+
+async def test_an_upgrade_is_ignored_and_lifts_no_timeout(start, bearer):
+    """Sanic stops watching a connection that asks to be a websocket."""
+    node = await start({"KEEP_ALIVE_TIMEOUT_MS": "300"})
+    upgrade = "Upgrade: websocket\r\nConnection: keep-alive"
+
+    async with connected(node.port) as wire:
+        wire.send(request(bearer, None, upgrade))
+        response = await wire.response()
+        rest = await wire.closed()
+
+    assert response.status == 200
+    assert response.body.endswith(DONE)
+    assert rest == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "statuses"),
+    [
+        (b"GET http://x/api/v1/auth/ping HTTP/1.1", {200, 400, 404}),
+        (b"OPTIONS * HTTP/1.1", {204, 400, 404}),
+        (b"CONNECT x:443 HTTP/1.1", {400, 404, 405}),
+        (b"GET // HTTP/1.1", {404}),
+        (b"GET /%00 HTTP/1.1", {400, 404}),
+        (b"GET /api/v1/chat/%0d%0aSet-Cookie:x HTTP/1.1", {401}),
+        (b"GET /api/v1/auth/ping?%zz=%ff HTTP/1.1", {200}),
+        (b"GET /api/v1/auth/ping;a=b HTTP/1.1", {404}),
+        (b"get /api/v1/auth/ping HTTP/1.1", {200, 400, 405}),
+        (b"TRACE /api/v1/auth/ping HTTP/1.1", {405}),
+        (b"BREW /api/v1/auth/ping HTTP/1.1", {405}),
+        (b"PRI * HTTP/2.0", {400}),
+    ],
+    ids=lambda value: value.decode() if isinstance(value, bytes) else "",
+)
+async def test_an_odd_request_line_is_answered(node, line, statuses):
+    response = await answer_to(node.port, line + PING[PING.index(b"\r\n") :])
+
+    assert response.status in statuses
+    assert b"Set-Cookie" not in str(response.headers).encode()
+    await node.serves()
+
+
+async def test_tls_to_the_plain_port_is_refused(node):
+    async with connected(node.port) as wire:
+        wire.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500 + b"\r\n\r\n")
+
+        assert (await wire.response()).status == 400

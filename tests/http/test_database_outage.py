@@ -1,0 +1,77 @@
+"""The database goes away and comes back: no stream notices, no row is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+from chat_client import ChatClient, events
+from databases import Database
+from postgres import PostgresServer
+from scripted_provider import STOP, USAGE, ScriptedProvider
+
+from services.events import TextDelta
+
+SESSION = "session-20250819-143022-a1b2"
+
+
+async def rows(url: str) -> dict[str, int]:
+    """How many telemetry rows there are of each type."""
+    async with Database(url) as database:
+        found = await database.fetch_all(
+            "SELECT type, count(*) AS number FROM telemetry_events GROUP BY type"
+        )
+    return {row["type"]: row["number"] for row in found}
+
+
+async def rows_settled(url: str, number: int) -> dict[str, int]:
+    """Wait until there are so many rows."""
+    async with asyncio.timeout(30):
+        while sum((found := await rows(url)).values()) < number:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.1)
+    return found
+
+
+async def test_killing_postgres_disturbs_no_stream_and_loses_no_row(
+    serving, postgres_server: PostgresServer, postgres_url: str
+):
+    release = asyncio.Event()
+    provider = ScriptedProvider((TextDelta("Hello"),), release, (TextDelta(" again"), USAGE, STOP))
+    client: ChatClient = await serving({"DATABASE_URL": postgres_url}, provider=provider)
+
+    async with client.stream("before") as running:
+        assert await running.next_event() == b'event: token\ndata: {"text":"Hello"}\n\n'
+        await asyncio.to_thread(postgres_server.kill)
+        release.set()
+        rest = await running.rest()
+    during = [
+        await client.ask(f"during {number}", sessionId=SESSION, useMemory=True)
+        for number in range(5)
+    ]
+    await asyncio.to_thread(postgres_server.start)
+    found = await rows_settled(postgres_url, 6)
+
+    assert events(rest)[-1] == ("done", {"finish_reason": "stop"})
+    assert [events(reply.body)[-1] for reply in during] == [("done", {"finish_reason": "stop"})] * 5
+    assert found == {"openai_call": 6}
+
+
+async def test_every_turn_is_one_row_and_every_failure_one_more(serving, postgres_url: str):
+    client: ChatClient = await serving({"DATABASE_URL": postgres_url})
+    await client.ask("fine")
+    for scenario in ("timeout", "rate_limit", "retry_then_ok", "cut_mid_stream"):
+        await client.ask("hi", headers={"X-Test-Scenario": scenario})
+    await rows_settled(postgres_url, 8)
+
+    async with Database(postgres_url) as database:
+        errors = await database.fetch_all(
+            "SELECT payload_json->>'code' AS code, payload_json->>'phase' AS phase"
+            " FROM telemetry_events WHERE type = 'error' ORDER BY created_at"
+        )
+        retries = await database.fetch_all(
+            "SELECT (payload_json->>'provider_retry_count')::int AS retries"
+            " FROM telemetry_events WHERE type = 'openai_call' ORDER BY created_at"
+        )
+
+    assert [row["code"] for row in errors] == ["OPENAI_TIMEOUT", "RATE_LIMIT", "SERVER_ERROR"]
+    assert errors[0]["phase"] == "first_token"
+    assert [row["retries"] for row in retries] == [0, 2, 2, 1, 0]

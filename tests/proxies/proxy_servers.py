@@ -1,0 +1,113 @@
+"""nginx and Apache as child processes, with the configuration that is shipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+PATIENCE = 15.0
+
+
+@contextmanager
+def nginx(upstream: int, folder: Path) -> Iterator[int]:
+    """nginx in front of port *upstream*; the block gets its own port."""
+    port = _free_port()
+    config = _derived(
+        "nginx.conf",
+        {
+            "127.0.0.1:3000": f"127.0.0.1:{upstream}",
+            "listen 80;": f"listen 127.0.0.1:{port};",
+            "http {": "http {" + "".join(
+                f" {kind}_temp_path {folder}/{kind};"
+                for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            ),
+        },
+    )  # fmt: skip
+    (folder / "nginx.conf").write_text(config)
+    command = [
+        _installed("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf"),
+        "-e", str(folder / "error.log"),
+        "-g", f"pid {folder}/nginx.pid; daemon off; master_process off;",
+    ]  # fmt: skip
+    with _running(command, port, folder):
+        yield port
+
+
+@contextmanager
+def apache(upstream: int, folder: Path) -> Iterator[int]:
+    """Apache in front of port *upstream*; the block gets its own port."""
+    port = _free_port()
+    config = _derived(
+        "apache.conf",
+        {
+            "127.0.0.1:3000": f"127.0.0.1:{upstream}",
+            "Listen 80": f"Listen 127.0.0.1:{port}",
+            "/run/apache2/chat.pid": f"{folder}/apache.pid",
+            "/var/log/apache2/chat-error.log": f"{folder}/error.log",
+            "ServerRoot": f"DefaultRuntimeDir {folder}\nServerRoot",
+        },
+    )
+    (folder / "apache.conf").write_text(config)
+    command = [_installed("apache2"), "-f", str(folder / "apache.conf"), "-D", "FOREGROUND"]
+    with _running(command, port, folder):
+        yield port
+
+
+def _derived(name: str, changes: dict[str, str]) -> str:
+    """The shipped file *name* with other ports and paths; each of *changes* has to find its place."""
+    text = (DEPLOY / name).read_text()
+    for old, new in changes.items():
+        assert old in text, f"{name} has no {old!r}"
+        text = text.replace(old, new)
+    return text
+
+
+def _installed(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if path is None:
+        missing = f"{name} is not installed: apt-get install {name}"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return path
+
+
+@contextmanager
+def _running(command: list[str], port: int, folder: Path) -> Iterator[None]:
+    output = folder / "output.txt"
+    with output.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _accepts(port):
+            ended = process.poll() is not None
+            assert not ended, f"it ended at once:\n{output.read_text()}"
+            assert time.monotonic() < deadline, "it does not listen"
+            time.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

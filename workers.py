@@ -1,0 +1,111 @@
+"""Several workers: child processes that accept from one socket, started, replaced and stopped together.
+
+For machines where one core is not enough; settings then demand Redis and Postgres, by which the
+workers share everything. The parent serves nothing itself, so it has nothing to lose.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Final, NoReturn, TypeAlias
+
+# Told its number from 1, the socket, and what to call once it serves; returns when it is over.
+Work: TypeAlias = Callable[[int, socket.socket, Callable[[], None]], None]
+
+_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+
+
+def run(count: int, listening: socket.socket, work: Work) -> int:
+    """Keep *count* workers at *work* until SIGTERM or SIGINT; the exit status.
+
+    A worker that dies is replaced. One that dies before it serves would die again: then all stop,
+    and the status is 1. Call it before there are threads or a loop: it forks.
+    """
+    return _Workers(count, listening, work).run()
+
+
+class _Workers:
+    def __init__(self, count: int, listening: socket.socket, work: Work) -> None:
+        self._count = count
+        self._listening = listening
+        self._work = work
+        self._numbers: dict[int, int] = {}  # by process id
+        self._serves: dict[int, int] = {}  # by process id: where a worker says that it serves
+        self._status = 0
+        self._stopping = False
+
+    def run(self) -> int:
+        # Blocked and waited for, so that none arrives at a wrong moment.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for number in range(1, self._count + 1):
+            self._start(number)
+        while self._numbers:
+            if signal.sigwait(_SIGNALS) == signal.SIGCHLD:
+                self._reap()
+            else:
+                self._stop()
+        return self._status
+
+    def _start(self, number: int) -> None:
+        serves, say = os.pipe()
+        process = os.fork()
+        if process == 0:
+            os.close(serves)
+            self._be_worker(number, say)
+        os.close(say)
+        os.set_blocking(serves, False)
+        self._numbers[process] = number
+        self._serves[process] = serves
+
+    def _be_worker(self, number: int, say: int) -> NoReturn:
+        status = 1
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            self._work(number, self._listening, lambda: _say(say))
+            status = 0
+        except SystemExit as exc:
+            print(exc, file=sys.stderr)
+        except BaseException:  # the process ends here, whatever it was
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # Nothing of the parent's is this process's to clean up.
+            os._exit(status)
+
+    def _reap(self) -> None:
+        # One SIGCHLD may stand for several.
+        while self._numbers:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if process == 0:
+                return
+            number = self._numbers.pop(process)
+            served = self._served(self._serves.pop(process))
+            if self._stopping:
+                self._status = self._status or int(status != 0)
+            elif served:
+                print(f"Worker {number} ended, replacing it", file=sys.stderr, flush=True)
+                self._start(number)
+            else:
+                self._status = 1
+                self._stop()
+
+    def _served(self, serves: int) -> bool:
+        try:
+            return os.read(serves, 1) != b""
+        finally:
+            os.close(serves)
+
+    def _stop(self) -> None:
+        self._stopping = True
+        for process in self._numbers:
+            os.kill(process, signal.SIGTERM)
+
+
+def _say(say: int) -> None:
+    os.write(say, b"!")
