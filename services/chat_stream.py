@@ -167,7 +167,7 @@ class ChatStream:
 
     def _take(self, batch: Batch) -> None:
         texts = [event.text for event in batch if type(event) is TextDelta]
-        if len(texts) == len(batch) and not self._hooks:
+        if texts and len(texts) == len(batch) and not self._hooks:
             self._take_texts(texts)
         else:
             self._take_events(batch)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from postgres import postgres_server, postgres_url
+from sanic import Sanic
 
 from app import create_app
 from blueprints.context import ChatApp
@@ -56,11 +57,16 @@ def bearer(token: str) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that leaves a task behind has found a leak, or is one."""
+    """A test that leaves a task behind has found a leak, or is one.
+
+    Apps that were made and never served are forgotten: Sanic keeps a register of names.
+    """
     if "loop" not in request.fixturenames:
         yield
+        Sanic._app_registry.clear()
         return
     loop: asyncio.AbstractEventLoop = request.getfixturevalue("loop")
     yield
+    Sanic._app_registry.clear()
     left = [task for task in asyncio.all_tasks(loop) if not task.done()]
     assert left == []
