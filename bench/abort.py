@@ -29,6 +29,7 @@ def run(rounds: int = 3, times: int = 40) -> None:
         for _ in range(rounds):
             for phase, (message, after) in PHASES.items():
                 for server in servers:
+                    server.settle()
                     first = len(left) + 1
                     job = load(
                         "leave",

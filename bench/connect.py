@@ -24,6 +24,7 @@ def run(rounds: int = 3, connects: int = 1_000, seconds: float = 4.0) -> None:
         load("open", target=service.target, count=20, script=script(), wait="byte")
         load("close")
         for _ in range(rounds):
+            service.settle()
             job = load(
                 "open",
                 target=service.target,
@@ -34,7 +35,7 @@ def run(rounds: int = 3, connects: int = 1_000, seconds: float = 4.0) -> None:
             )
             first_byte += job["first_byte"]
             load("close")
-            time.sleep(0.5)
+            service.settle()
             before = service.used()
             answered = load("hammer", target=ping, width=16, duration=seconds)["answered"]
             per_cpu_second.append(answered / (service.used().cpu - before.cpu))

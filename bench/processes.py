@@ -45,6 +45,15 @@ class Server:
         times = self._process.cpu_times()
         return Used(times.user + times.system, time.perf_counter())
 
+    def settle(self) -> None:
+        """Wait, 10 s at most, until it is quiet: what a measurement left behind belongs to no other."""
+        for _ in range(50):
+            before = self.used()
+            time.sleep(0.2)
+            after = self.used()
+            if after.cpu - before.cpu <= 0.1 * (after.at - before.at):
+                return
+
     def memory(self) -> int:
         """Bytes that are its own: the proportional set size."""
         return int(self._process.memory_full_info().pss)

@@ -48,6 +48,7 @@ def run(rounds: int = 3, seconds: float = 5.0) -> None:
 
 def _steady(load: Load, server: Server, seconds: float) -> float:
     """CPU seconds per token."""
+    server.settle()
     load("open", target=server.target, count=STREAMS, script=script(rate=RATE, tokens=1_000_000))
     before = server.used()
     first: int = load("tokens")["tokens"]
@@ -62,6 +63,7 @@ def _steady(load: Load, server: Server, seconds: float) -> float:
 
 def _flood(load: Load, server: Server, *, tokens: int) -> float:
     """Tokens per CPU second, of `FLOODS` streams with so many tokens each."""
+    server.settle()
     before = server.used()
     load("open", target=server.target, count=FLOODS, script=script(tokens=tokens))
     result = load("finish")

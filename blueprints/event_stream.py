@@ -103,7 +103,7 @@ class _Connection:
                 # Not now: the buffer is full, or these are the last frames.
                 self._open = False
                 await self._protocol._can_write.wait()
-                data, self._position = self._log.read(self._position, SLICE)
+                data, self._position = self._log.read(self._position, limit=SLICE)
                 last = self._log.ended and self._position == len(self._log)
                 await response.send(data, last)
                 if last:
@@ -119,7 +119,7 @@ class _Connection:
         while position < log.end:
             if log.ended or not self._protocol._can_write.is_set():
                 return False
-            data, position = log.read(position, SLICE)
+            data, position = log.read(position, limit=SLICE)
             self._position = position
             if self._transport.is_closing():
                 return True  # the cancellation is on its way
