@@ -62,6 +62,9 @@ async def test_a_request_cut_at_any_byte_leaves_nothing(serving, bearer, cut: in
     await writer.wait_closed()
 
     await gone(client)
+    if provider.started.is_set():
+        async with asyncio.timeout(5):
+            await provider.closed.wait()
     assert provider.running == 0
 
 

@@ -40,6 +40,11 @@ class Service:
         """Everything printed so far, standard error included."""
         return self._output.read_text()
 
+    def stop(self) -> int:
+        """The exit status after a SIGTERM; everything is logged by then."""
+        self.process.terminate()
+        return self.wait()
+
     def wait(self, seconds: float = 10) -> int:
         """The exit status, when it has ended by itself."""
         return self.process.wait(seconds)

@@ -113,6 +113,7 @@ def test_the_log_says_what_the_service_is_made_of(tmp_path):
     variables = {"OPENAI_API_KEY": "sk-x", "ANTHROPIC_API_KEY": "sk-y", "ZEP_API_KEY": "z"}
 
     with started(tmp_path, variables) as service:
+        service.stop()
         ready = _logged(service.log, "Ready")
 
     assert ready["providers"] == "openai,anthropic"
@@ -130,6 +131,7 @@ def test_a_redis_or_key_server_out_of_reach_is_said_once_and_does_not_stop_the_s
 
     with started(tmp_path, variables) as service:
         answer = httpx.post(service.url("/api/v1/chat"), json={"message": "hi"}, headers=bearer)
+        service.stop()
         ready = _logged(service.log, "Ready")
         warnings = [
             _logged(service.log, said) for said in ("Redis not available", "Key set not available")
