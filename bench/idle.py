@@ -45,6 +45,7 @@ def _measure(
     load, silence = start.load(), script(rate=1, hold="end")
     load("open", target=service.target, count=50, script=silence, wait=wait)  # imports, caches
     load("close")
+    service.settle()
     nothing = _cpu_share(service, 3.0)
     memory = service.memory()
     _open(load, service, count, silence, wait)

@@ -47,11 +47,13 @@ class Server:
 
     def settle(self) -> None:
         """Wait, 10 s at most, until it is quiet: what a measurement left behind belongs to no other."""
+        quiet = 0
         for _ in range(50):
             before = self.used()
             time.sleep(0.2)
             after = self.used()
-            if after.cpu - before.cpu <= 0.1 * (after.at - before.at):
+            quiet = quiet + 1 if after.cpu - before.cpu <= 0.1 * (after.at - before.at) else 0
+            if quiet == 2:
                 return
 
     def memory(self) -> int:

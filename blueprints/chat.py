@@ -32,23 +32,8 @@ chat = Blueprint("chat", url_prefix="/chat")
 @chat.post("/", stream=True, strict_slashes=False, name="ask")
 async def ask(request: ChatRequest) -> HTTPResponse | None:
     """Answer one message with an event stream."""
-    principal = principal_of(request)
-    key = _idempotency_key(request)
-    body = await read_json(request)
-    asked = parse(ChatBody, body)
-    turn = Turn(
-        request_id=request_id_of(request),
-        user_id=principal.user_id,
-        message=asked.message,
-        session_id=asked.sessionId or None,
-        use_memory=asked.useMemory,
-        resumable=asked.resumable or key is not None,
-        scenario=scenario_of(request),
-    )
-    claim, after = None, 0
-    if key is not None:
-        claim = Claim(principal.user_id, key, hashlib.sha256(body).digest())
-        after = _last_event_id(request)
+    turn, claim = await _asked(request)
+    after = _last_event_id(request) if claim else 0
     stream = await services_of(request).streams.open(turn, claim, after=after)
     return await _read_on(request, stream, after, prelude=sse.CONNECTED)
 
@@ -82,6 +67,25 @@ async def stop(request: ChatRequest, stream_id: str) -> HTTPResponse:
     if not await services_of(request).streams.stop(stream_id, principal.user_id):
         raise NotFound
     return json({"stream_id": stream_id, "status": "stopping"}, status=202)
+
+
+async def _asked(request: ChatRequest) -> tuple[Turn, Claim | None]:
+    """What *request* asks for. Its body is let go of here: a stream may stay open for minutes."""
+    principal = principal_of(request)
+    key = _idempotency_key(request)
+    body = await read_json(request)
+    asked = parse(ChatBody, body)
+    turn = Turn(
+        request_id=request_id_of(request),
+        user_id=principal.user_id,
+        message=asked.message,
+        session_id=asked.sessionId or None,
+        use_memory=asked.useMemory,
+        resumable=asked.resumable or key is not None,
+        scenario=scenario_of(request),
+    )
+    claim = Claim(principal.user_id, key, hashlib.sha256(body).digest()) if key else None
+    return turn, claim
 
 
 async def _read_on(

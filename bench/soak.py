@@ -1,0 +1,189 @@
+"""Mixed traffic for as long as is asked for: memory, descriptors, streams and rows must stay in order.
+
+    python -m bench.soak 30        # minutes
+
+Clients ask, read to the end, hang up anywhere, stop, repeat, page and probe at random. It prints what
+the process holds every ten seconds, and fails if something was lost or left. Numbers of requests are
+whatever the machine can do with 32 clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sqlite3
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from settings import Settings
+from settings.development import development_token
+from tests.process.process_service import Service, started
+
+CHAT = "/api/v1/chat"
+WARM_UP = 3.0  # seconds; caches and pools fill, then memory has to stay
+DEVIATION = 64 * 1024 * 1024
+BUSY = {"chat_streams", "chat_connections", "chat_telemetry_waiting"}
+VARIABLES = {
+    "OPENAI_SSE_HEARTBEAT_MS": "200",
+    "STREAM_RETENTION_MS": "1000",
+    "STREAM_RESUME_GRACE_MS": "200",
+    "LOG_FILE_MAX_BYTES": "100000000000",
+}
+
+
+class Traffic:
+    """Random clients of *service*; `done` counts what they did."""
+
+    def __init__(self, service: Service, *, seed: int = 1) -> None:
+        self.done: Counter[str] = Counter()
+        self._service = service
+        self._random = random.Random(seed)
+        token = development_token(Settings(), ttl=86_400)
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    async def run(self, seconds: float, *, clients: int = 32) -> None:
+        """Keep *clients* busy for *seconds*. Raises what a client did not expect."""
+        until = asyncio.get_running_loop().time() + seconds
+        connector = aiohttp.TCPConnector(limit=0)
+        async with (
+            aiohttp.ClientSession(headers=self._headers, connector=connector) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(clients):
+                group.create_task(self._client(session, until))
+
+    async def _client(self, session: aiohttp.ClientSession, until: float) -> None:
+        acts = (self._read, self._hang_up, self._stop, self._repeat, self._page, self._fail)
+        while asyncio.get_running_loop().time() < until:
+            act = self._random.choice(acts)
+            await act(session)
+            self.done[act.__name__.strip("_")] += 1
+
+    async def _ask(self, session: aiohttp.ClientSession, **fields: str | bool) -> bytes:
+        async with session.post(
+            self._service.url(CHAT), json={"message": "hi", **fields}
+        ) as answer:
+            assert answer.status == 200
+            body = await answer.read()
+            assert body.count(b"event: done") == 1
+            return body
+
+    async def _read(self, session: aiohttp.ClientSession) -> None:
+        await self._ask(session, useMemory=True)
+
+    async def _hang_up(self, session: aiohttp.ClientSession) -> None:
+        body = {"message": "Tell me a long story", "resumable": self._random.random() < 0.5}
+        async with session.post(self._service.url(CHAT), json=body) as answer:
+            await answer.content.readany()
+            await asyncio.sleep(self._random.uniform(0, 0.3))
+            answer.close()
+
+    async def _stop(self, session: aiohttp.ClientSession) -> None:
+        body = {"message": "Tell me a long story", "resumable": True}
+        async with session.post(self._service.url(CHAT), json=body) as answer:
+            url = self._service.url(f"{CHAT}/{answer.headers['x-stream-id']}")
+            async with session.delete(url) as stopped:
+                assert stopped.status == 202
+            assert b'"aborted"' in await answer.read()
+
+    async def _repeat(self, session: aiohttp.ClientSession) -> None:
+        headers = {"Idempotency-Key": f"{self._random.getrandbits(64):x}"}
+        bodies = set()
+        for _ in range(2):
+            async with session.post(
+                self._service.url(CHAT), json={"message": "hi"}, headers=headers
+            ) as answer:
+                bodies.add((await answer.read()).partition(b"event: ")[2])
+        assert len(bodies) == 1
+
+    async def _page(self, session: aiohttp.ClientSession) -> None:
+        async with session.get(self._service.url("/api/v1/sessions")) as answer:
+            assert answer.status == 200
+        async with session.get(self._service.url("/api/v1/auth/ping")) as answer:
+            assert (await answer.json())["authenticated"] is True
+
+    async def _fail(self, session: aiohttp.ClientSession) -> None:
+        headers = {"X-Test-Scenario": self._random.choice(["server_error", "cut_mid_stream"])}
+        async with session.post(
+            self._service.url(CHAT), json={"message": "hi"}, headers=headers
+        ) as answer:
+            assert b'"finish_reason":"error"' in await answer.read()
+
+
+async def soak(folder: Path, seconds: float, report: Callable[[str], None]) -> None:
+    """Run mixed traffic for *seconds*. Raises AssertionError for what was lost or left."""
+    with started(folder, VARIABLES) as service:
+        process = psutil.Process(service.process.pid)
+        idle = _descriptors(process)
+        traffic = Traffic(service)
+        await traffic.run(WARM_UP)
+        base = most = process.memory_info().rss
+        for _ in range(max(1, round(seconds / 10))):
+            await traffic.run(min(10, seconds))
+            most = max(most, process.memory_info().rss)
+            report(
+                f"{traffic.done.total()} acts, {most >> 20} MiB at most, {_descriptors(process)} descriptors"
+            )
+        await _settled(service, process, idle)
+        assert most - base < DEVIATION, f"grew from {base >> 20} to {most >> 20} MiB"
+        service.process.terminate()
+        assert await asyncio.to_thread(service.wait, 30) == 0
+        output = service.output
+    assert "Traceback" not in output, output
+    _assert_one_row_per_turn(folder)
+    report(f"{dict(traffic.done)}")
+
+
+async def _settled(service: Service, process: psutil.Process, idle: int) -> None:
+    """Return when no stream runs, nothing waits to be written and no descriptor is left."""
+    async with aiohttp.ClientSession() as session:
+        for _ in range(200):
+            async with session.get(service.url("/metrics")) as answer:
+                lines = (await answer.text()).splitlines()
+            left = [
+                line for line in lines if line.split(" ")[0] in BUSY and line.split(" ")[1] != "0.0"
+            ]
+            # This client's own connection is one.
+            if not left and _descriptors(process) <= idle + 2:
+                return
+            await asyncio.sleep(0.1)
+    raise AssertionError(f"left: {left}, {_descriptors(process)} descriptors, {idle} before")
+
+
+def _descriptors(process: psutil.Process) -> int:
+    """How many the process has open, without the database's.
+
+    SQLite keeps the descriptors of closed connections for the next ones while another connection holds
+    a lock (https://sqlite.org/src/file/src/os_unix.c), so there are as many as were ever needed at once.
+    """
+    database = [file for file in process.open_files() if "/chat.db" in file.path]
+    return process.num_fds() - len(database)
+
+
+def _assert_one_row_per_turn(folder: Path) -> None:
+    lines = map(json.loads, (folder / "api.log").read_text().splitlines())
+    ended = Counter(
+        line["request_id"] for line in lines if line["message"] == "Chat completion finished"
+    )
+    with closing(sqlite3.connect(folder / "chat.db")) as database:
+        rows = Counter(
+            request_id
+            for (request_id,) in database.execute(
+                "SELECT request_id FROM telemetry_events WHERE type = 'openai_call'"
+            )
+        )
+    assert ended == rows
+    assert set(rows.values()) == {1}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(soak(Path(folder), float(sys.argv[1]) * 60, print))
