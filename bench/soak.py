@@ -145,6 +145,7 @@ async def soak(folder: Path, seconds: float, report: Callable[[str], None]) -> N
 async def _settled(service: Service, process: psutil.Process, idle: int) -> None:
     """Return when no stream runs, nothing waits to be written and no descriptor is left."""
     async with aiohttp.ClientSession() as session:
+        left: list[str] = []
         for _ in range(200):
             async with session.get(service.url("/metrics")) as answer:
                 lines = (await answer.text()).splitlines()
@@ -165,7 +166,7 @@ def _descriptors(process: psutil.Process) -> int:
     a lock (https://sqlite.org/src/file/src/os_unix.c), so there are as many as were ever needed at once.
     """
     database = [file for file in process.open_files() if "/chat.db" in file.path]
-    return process.num_fds() - len(database)
+    return int(process.num_fds()) - len(database)
 
 
 def _assert_one_row_per_turn(folder: Path) -> None:

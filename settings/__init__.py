@@ -60,12 +60,6 @@ class Settings(BaseModel):
         return not self.production if chosen is None else chosen
 
     @property
-    def console(self) -> bool:
-        """Whether `/console` is served."""
-        chosen = self.server.enable_console
-        return not self.production if chosen is None else chosen
-
-    @property
     def providers(self) -> tuple[ProviderName, ...]:
         """Providers in fallback order: as chosen, else those that have a key, else the stub."""
         keyed: list[ProviderName] = []

@@ -65,9 +65,6 @@ class Server(Section):
     keep_alive_max_requests: Count = Field(
         100, description="Requests served on one connection before it is closed."
     )
-    enable_console: bool | None = Field(
-        None, description="Serve `/console`. Default: on in development, off in production."
-    )
 
 
 class Logging(Section):

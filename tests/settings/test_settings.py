@@ -157,7 +157,6 @@ def test_production_starts_with_a_secret_alone_and_without_development_aids():
 
     assert settings.production
     assert not settings.test_scenarios
-    assert not settings.console
 
 
 @pytest.mark.parametrize(
