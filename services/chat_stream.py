@@ -35,8 +35,8 @@ class ChatStream:
     However it ends, by itself, by a failure, by `stop`, by the loss of its last reader, its log
     ends with exactly one `done`, and `on_end` is called once, after that.
 
-    *grace* is how long, in seconds, it runs on without a reader; *max_bytes* bounds its log, and
-    *room* all logs together.
+    *grace* is how long, in seconds, it runs on without a reader, *letting_go* how long a provider may
+    then take to close its socket; *max_bytes* bounds its log, and *room* all logs together.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class ChatStream:
         max_bytes: int,
         room: Room,
         on_end: Callable[[ChatStream], None],
+        letting_go: float = 1.0,
     ) -> None:
         self.id = stream_id
         self.turn = report.turn
@@ -63,8 +64,9 @@ class ChatStream:
         self._room = room
         self._attached = 0
         self._on_end = on_end
+        self._letting_go = letting_go
         self._task: asyncio.Task[None] | None = None
-        self._stopped = False
+        self._stop: Stop | None = None
         self._grace_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -94,16 +96,22 @@ class ChatStream:
         self._grace_timer = loop.call_later(self._grace, self.stop, "disconnected")
 
     def stop(self, why: Stop) -> None:
-        """End the answer where it is, at once; idempotent, and nothing after the end.
+        """End the answer where it is; idempotent, and nothing after the end.
 
-        Its task tidies up on its own time: readers do not wait for a provider that is slow to let go.
+        At once: readers do not wait for a provider that is slow to let go. Only when all have left
+        is the provider's socket closed first, and then what was said counted, stored and logged.
         """
-        if self.log.ended:
+        if self.log.ended or self._stop is not None:
             return
-        self._stopped = True
-        self._end_stopped(why)
+        self._stop = why
         if self._task is not None:
             self._task.cancel()
+        if self._task is None or why != "disconnected":
+            self._end_stopped()
+        else:
+            # The end of the task ends the answer. In the other order it took four times as long until
+            # the socket was closed (0.7 and 2.8 ms).
+            asyncio.get_running_loop().call_later(self._letting_go, self._end_stopped)
 
     @contextmanager
     def attach(self, reader: Reader) -> Iterator[None]:
@@ -141,29 +149,28 @@ class ChatStream:
             async with aclosing(answer(self.turn)) as batches:
                 # Read to exhaustion, past the end: the provider tidies its socket there.
                 async for batch in batches:
-                    if self._stopped:
+                    if self._stop is not None:
                         break  # somebody below has swallowed the cancellation
                     if not self.log.ended:
                         self._take(batch)
         except asyncio.CancelledError:
-            if not self.log.ended:
-                self._end_stopped(None)
+            if self._stop is None:
+                self._end_stopped()
             raise
         except Exception as exc:
-            if not self.log.ended:
+            if not self.log.ended and self._stop is None:
                 self._end_failed(exc)
             else:
                 logger.opt(exception=True).bind(request_id=self.turn.request_id).warning(
                     "Provider failed after the end of its answer"
                 )
         else:
-            if not self.log.ended:
+            if not self.log.ended and self._stop is None:
                 self._end_failed(RuntimeError("the answer ended without a Finish"))
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         # A task that is cancelled before its first step never enters its `try`.
-        if not self.log.ended:
-            self._end_stopped(None)
+        self._end_stopped()
 
     def _take(self, batch: Batch) -> None:
         texts = [event.text for event in batch if type(event) is TextDelta]
@@ -223,8 +230,10 @@ class ChatStream:
                 frames.append(frame)
         return frames
 
-    def _end_stopped(self, why: Stop | None) -> None:
-        match why:
+    def _end_stopped(self) -> None:
+        if self.log.ended:
+            return
+        match self._stop:
             case "disconnected" | "stopped":
                 self._close(Finish("aborted"))
             case "drained" | None:  # None: the process itself is ending

@@ -46,6 +46,7 @@ def make_stream(accountant: Accountant, ended: list[ChatStream]) -> MakeStream:
         grace: float = 0.0,
         max_bytes: int = 4_194_304,
         room: Room | None = None,
+        letting_go: float = 1.0,
     ) -> ChatStream:
         turn = Turn("req_1", "alice", "Hello, how are you?", resumable=resumable)
         return ChatStream(
@@ -57,6 +58,7 @@ def make_stream(accountant: Accountant, ended: list[ChatStream]) -> MakeStream:
             max_bytes=max_bytes,
             room=room or Room(268_435_456),
             on_end=ended.append,
+            letting_go=letting_go,
         )
 
     return make

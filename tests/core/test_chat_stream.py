@@ -191,9 +191,56 @@ async def test_a_provider_that_swallows_the_cancellation_is_left_at_its_next_bat
     told = wire(stream)
     await asyncio.wait([stream.task], timeout=5)
 
-    assert told.endswith(DONE_ABORTED)
-    assert wire(stream) == told
+    assert wire(stream).startswith(told)
+    assert names(wire(stream).removeprefix(told)) == ["usage", "done"]
+    assert wire(stream).endswith(DONE_ABORTED)
     assert len(turns) < 10
+
+
+async def test_a_provider_is_let_go_before_an_answer_nobody_reads_is_told_over(make_stream, ended):
+    """Counting and storing what was said would keep its socket open, and tokens coming."""
+    stream, ended_by_then = make_stream(), []
+
+    async def answer(turn):
+        try:
+            yield [TextDelta("Hello")]
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended_by_then.extend(ended)
+
+    await first_word_of(stream, answer)
+    stream.stop("disconnected")
+    await asyncio.wait([stream.task], timeout=5)
+
+    assert ended_by_then == []
+    assert ended == [stream]
+
+
+async def test_a_provider_that_does_not_let_go_cannot_keep_an_answer_from_ending(
+    make_stream, ended
+):
+    stream, free = make_stream(letting_go=0.01), asyncio.Event()
+
+    async def clinging(turn):
+        try:
+            yield [TextDelta("Hello")]
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await free.wait()
+
+    listener = Listener()
+    await first_word_of(stream, clinging)
+    stream.log.attach(listener)
+    listener.heard.clear()
+    stream.stop("disconnected")
+    await asyncio.wait_for(listener.heard.wait(), 5)
+    still_there = not stream.task.done()
+    free.set()
+    await asyncio.wait([stream.task], timeout=5)
+
+    assert still_there
+    assert ended == [stream]
+    assert wire(stream).endswith(DONE_ABORTED)
 
 
 async def test_a_drained_answer_says_that_the_server_failed(make_stream):
