@@ -62,7 +62,7 @@ def stream_response(description: str, examples: Json) -> Json:
     named = {"X-Stream-Id": header("Names a resumable stream.", required=False)}
     return response(
         description,
-        headers=fixed | named | LIMITS,
+        headers=fixed | named,
         content={
             CONTENT_TYPE: {
                 "schema": {"type": "string", "contentMediaType": CONTENT_TYPE},
@@ -163,18 +163,16 @@ def _headers(refusal: type[ServiceError]) -> Json:
             challenge = refusal().headers["www-authenticate"]
             return {"WWW-Authenticate": header("RFC 6750, section 3.", const=challenge)}
         case 429:
-            return {"Retry-After": _RETRY_AFTER, **LIMITS}
+            return {"Retry-After": _RETRY_AFTER, **_LIMITS}
         case 503:
             return {"Retry-After": _RETRY_AFTER}
         case _:
             return {}
 
 
-LIMITS: Final = {
-    "RateLimit": header(
-        "What is left to the caller (draft-ietf-httpapi-ratelimit-headers).", required=False
-    ),
-    "RateLimit-Policy": header("The caller's quotas.", required=False),
+_LIMITS: Final = {
+    "RateLimit": header("What is left to the caller (draft-ietf-httpapi-ratelimit-headers)."),
+    "RateLimit-Policy": header("The caller's quotas."),
 }
 _RETRY_AFTER: Final = header("Seconds.", pattern="^[1-9][0-9]*$")
 _REQUEST_ID: Final = parameter(
