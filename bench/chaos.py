@@ -1,12 +1,11 @@
 """The chaos run at full length: 200 streams, three processes that share a Redis, one of them killed.
 
-`python bench/chaos.py [--seed N] [--streams N]` prints the seed and what happened; it fails if any
+`python -m bench chaos seed=N streams=N` prints the seed and what happened; it fails if any
 event was lost or doubled, any client was not ended exactly once, or an answer was paid twice.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import sys
@@ -29,7 +28,7 @@ from settings import Settings
 from settings.development import development_token
 
 
-async def run(seed: int, streams: int, folder: Path, database: str, redis: str) -> list[str]:
+async def _unleash(seed: int, streams: int, folder: Path, database: str, redis: str) -> list[str]:
     """Unleash the chaos and report on it; what was wrong."""
     model = Model()
     async with Upstream() as upstream:
@@ -77,13 +76,10 @@ def _summary(outcomes: list[Outcome], model: Model, took: float) -> str:
     )
 
 
-def main() -> int:
-    """Run it once; the exit status."""
-    parser = argparse.ArgumentParser(description="Chaos: cuts, repeats, stops, a killed process.")
-    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--streams", type=int, default=200)
-    options = parser.parse_args()
-    print(f"seed {options.seed}")
+def run(seed: int = 0, streams: int = 200) -> None:
+    """Run it once, with a random seed if *seed* is 0; exits with 1 if anything was wrong."""
+    seed = seed or random.randrange(1, 2**32)
+    print(f"seed {seed}")
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         # The database runs as another user when this runs as root.
@@ -92,14 +88,9 @@ def main() -> int:
         redis.start()
         try:
             url = database.create_database()
-            problems = asyncio.run(run(options.seed, options.streams, folder, url, redis.url))
+            problems = asyncio.run(_unleash(seed, streams, folder, url, redis.url))
         finally:
             redis.kill()
             database.close()
-    for problem in problems:
-        print(problem)
-    return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if problems:
+        sys.exit("\n".join(problems))
