@@ -10,21 +10,25 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NoReturn, TypeAlias
 
 # Told its number from 1, the socket, and what to call once it serves; returns when it is over.
 Work: TypeAlias = Callable[[int, socket.socket, Callable[[], None]], None]
 
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+# Before a worker is started again that died before it served, in seconds: what ails it may pass.
+_PAUSE: Final = 1.0
 
 
 def run(count: int, listening: socket.socket, work: Work) -> int:
     """Keep *count* workers at *work* until SIGTERM or SIGINT; the exit status.
 
-    A worker that dies is replaced. One that dies before it serves would die again: then all stop,
-    and the status is 1. Call it before there are threads or a loop: it forks.
+    A worker that dies is replaced. If one gives up before any has ever served, the next would too:
+    then all stop, and the status is 1. Call it before there are threads or a loop: it forks.
     """
     return _Workers(count, listening, work).run()
 
@@ -36,6 +40,9 @@ class _Workers:
         self._work = work
         self._numbers: dict[int, int] = {}  # by process id
         self._serves: dict[int, int] = {}  # by process id: where a worker says that it serves
+        self._waiting: dict[int, float] = {}  # by number: when it is to be started again
+        self._serving: set[int] = set()  # process ids
+        self._any_served = False
         self._status = 0
         self._stopping = False
 
@@ -44,12 +51,27 @@ class _Workers:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         for number in range(1, self._count + 1):
             self._start(number)
-        while self._numbers:
-            if signal.sigwait(_SIGNALS) == signal.SIGCHLD:
+        while self._numbers or self._waiting:
+            received = self._next_signal()
+            if received == signal.SIGCHLD:
                 self._reap()
-            else:
+            elif received is not None:
                 self._stop()
+            self._start_waiting()
         return self._status
+
+    def _next_signal(self) -> int | None:
+        if not self._waiting:
+            return signal.sigwait(_SIGNALS)
+        patience = min(self._waiting.values()) - time.monotonic()
+        received = signal.sigtimedwait(_SIGNALS, max(0.0, patience))
+        return None if received is None else received.si_signo
+
+    def _start_waiting(self) -> None:
+        now = time.monotonic()
+        for number in [number for number, due in self._waiting.items() if due <= now]:
+            del self._waiting[number]
+            self._start(number)
 
     def _start(self, number: int) -> None:
         serves, say = os.pipe()
@@ -84,25 +106,32 @@ class _Workers:
             process, status = os.waitpid(-1, os.WNOHANG)
             if process == 0:
                 return
+            self._hear()
             number = self._numbers.pop(process)
-            served = self._served(self._serves.pop(process))
+            os.close(self._serves.pop(process))
+            pause = 0.0 if process in self._serving else _PAUSE
+            self._serving.discard(process)
             if self._stopping:
-                self._status = self._status or int(status != 0)
-            elif served:
+                # SIGTERM kills a worker that has not yet come to catch it: that is no failure.
+                self._status = self._status or int(status not in (0, signal.SIGTERM))
+            elif self._any_served or os.WIFSIGNALED(status):
                 print(f"Worker {number} ended, replacing it", file=sys.stderr, flush=True)
-                self._start(number)
+                self._waiting[number] = time.monotonic() + pause
             else:
                 self._status = 1
                 self._stop()
 
-    def _served(self, serves: int) -> bool:
-        try:
-            return os.read(serves, 1) != b""
-        finally:
-            os.close(serves)
+    def _hear(self) -> None:
+        """Note which workers have said that they serve."""
+        for process, serves in self._serves.items():
+            with suppress(BlockingIOError):
+                if os.read(serves, 1):
+                    self._serving.add(process)
+                    self._any_served = True
 
     def _stop(self) -> None:
         self._stopping = True
+        self._waiting.clear()
         for process in self._numbers:
             os.kill(process, signal.SIGTERM)
 

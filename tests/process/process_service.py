@@ -40,6 +40,19 @@ class Service:
         """Everything printed so far, standard error included."""
         return self._output.read_text()
 
+    def await_health(self, patience: float = 30) -> None:
+        """Return when it answers its health probe. Raises `AssertionError` after *patience* seconds."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"it ended at once:\n{self.output}")
+            try:
+                if httpx.get(self.url("/api/v1/auth/ping")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.02)
+        raise AssertionError(f"no healthy answer in {patience} s:\n{self.output}")
+
     def stop(self) -> int:
         """The exit status after a SIGTERM; everything is logged by then."""
         self.process.terminate()
@@ -58,8 +71,10 @@ def procfile_command() -> list[str]:
 
 
 @contextmanager
-def started(folder: Path, variables: Mapping[str, str] = {}) -> Iterator[Service]:
-    """A child that answers its health probe, in a clean environment; killed at the end if need be."""
+def started(
+    folder: Path, variables: Mapping[str, str] = {}, *, healthy: bool = True
+) -> Iterator[Service]:
+    """A child in a clean environment, killed at the end if need be; unless not *healthy*, it answers."""
     port = _free_port()
     environment = {
         "PATH": os.environ["PATH"],
@@ -76,24 +91,12 @@ def started(folder: Path, variables: Mapping[str, str] = {}) -> Iterator[Service
         )
     service = Service(process, port, output)
     try:
-        _await_health(service)
+        if healthy:
+            service.await_health()
         yield service
     finally:
         process.kill()
         process.wait()
-
-
-def _await_health(service: Service, patience: float = 15) -> None:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        if service.process.poll() is not None:
-            raise AssertionError(f"it ended at once:\n{service.output}")
-        try:
-            if httpx.get(service.url("/api/v1/auth/ping")).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.02)
-    raise AssertionError(f"no healthy answer in {patience} s:\n{service.output}")
 
 
 def _free_port() -> int:

@@ -80,6 +80,23 @@ def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path, variab
     assert not alive[0].is_running()
 
 
+def test_a_worker_killed_while_it_starts_is_started_again(tmp_path, variables):
+    """Nobody serves yet: whoever kills it then, out of memory perhaps, has not shown that it can't."""
+    with started(tmp_path, variables, healthy=False) as service:
+        patience = time.monotonic() + 30
+        while not (before := workers_of(service)):
+            assert time.monotonic() < patience
+        before[0].kill()
+        service.await_health()
+        while len(after := [w for w in workers_of(service) if w not in before[:1]]) < 2:
+            assert time.monotonic() < patience
+            time.sleep(0.02)
+        status = service.stop()
+
+    assert status == 0
+    assert not any(worker.is_running() for worker in after)
+
+
 def test_the_service_ends_with_its_workers_when_they_cannot_start(tmp_path, variables):
     """A bad database would otherwise be tried for ever, and the platform would see a healthy parent."""
     environment = variables | {
