@@ -436,6 +436,21 @@ def drops(*pieces: bytes, headers: bool = True) -> Script:
     return script
 
 
+def closes_when_reused(script: Script, *, after: float = 0.0) -> Script:
+    """*script* on a new connection; a second request on one meets its end, *after* seconds, without a byte."""
+    served: set[int] = set()
+
+    async def once(reply: Reply) -> None:
+        if reply.request.connection in served:
+            await asyncio.sleep(after)
+            reply.drop()
+        else:
+            served.add(reply.request.connection)
+            await script(reply)
+
+    return once
+
+
 def babbles(*pieces: bytes) -> Script:
     """*pieces*, then something that is no chunk, and nothing more."""
 

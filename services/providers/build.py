@@ -90,6 +90,7 @@ def _publish(transport: Transport, metrics: MetricsSink) -> None:
     for counter, documentation, read in (
         ("pool_hits", "Requests on a pooled socket.", lambda: transport.pool_hits),
         ("connects", "Connections made.", lambda: transport.connects),
+        ("stale_sockets", "Pooled sockets found closed.", lambda: transport.stale_sockets),
         ("overflows", "Connections beyond the pool.", lambda: transport.overflows),
         ("connect_seconds", "Time spent connecting.", lambda: transport.connect_seconds),
     ):
