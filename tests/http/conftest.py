@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import aiohttp
 import pytest
 from chat_client import ChatClient
+from upstream import Upstream
 
 from blueprints.context import ChatApp
 from sanic_server import SanicServer
@@ -42,3 +43,10 @@ async def serving(
 async def client(serving: Serve) -> ChatClient:
     """A client of the service as it is by default."""
     return await serving()
+
+
+@pytest.fixture
+async def upstream(loop: Any) -> AsyncIterator[Upstream]:
+    """A provider's server, playing whatever a test gives it."""
+    async with Upstream() as upstream:
+        yield upstream
