@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any
 
 import pytest
 from chat_client import ChatClient, events, texts
-from databases import Database
-from loguru import logger
+from telemetry_rows import price_of, rows_of
 from upstream import (
     DONE,
     Script,
     Upstream,
-    anthropic,
     babbles,
     chunk,
     data,
@@ -33,52 +27,11 @@ from upstream import (
     resets,
     role_chunk,
     sends,
-    usage_chunk,
 )
 
 SORRY = "Server error, please try again later."
 BUSY = "Overloaded, please try again soon."
 LATE = "Request timed out. Please try again with a shorter message."
-
-
-async def rows_of(url: str, number: int) -> list[tuple[str, dict[str, Any]]]:
-    """Type and payload of the rows, once there are so many: the oldest first."""
-    async with Database(url) as database, asyncio.timeout(30):
-        while True:
-            found = await database.fetch_all(
-                "SELECT type, payload_json FROM telemetry_events ORDER BY created_at, type DESC"
-            )
-            if len(found) >= number:
-                return [(row["type"], _decoded(row["payload_json"])) for row in found]
-            await asyncio.sleep(0.05)
-
-
-def _decoded(payload: Any) -> dict[str, Any]:
-    decoded = json.loads(payload, parse_float=Decimal) if isinstance(payload, str) else payload
-    return dict(decoded)
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[dict[str, Any]]]:
-    """What was logged above INFO."""
-    records: list[dict[str, Any]] = []
-    handler = logger.add(
-        lambda line: records.append({"message": line.record["message"], **line.record["extra"]}),
-        level="WARNING",
-    )
-    yield records
-    logger.remove(handler)
-
-
-@pytest.fixture
-def settings(upstream: Upstream) -> dict[str, str]:
-    return {
-        "OPENAI_API_KEY": "planted",
-        "OPENAI_BASE_URL": upstream.url,
-        "OPENAI_FIRST_TOKEN_TIMEOUT_MS": "20000",
-    }
-
-
 HURRIED = {"OPENAI_FIRST_TOKEN_TIMEOUT_MS": "200", "OPENAI_IDLE_TIMEOUT_MS": "200"}
 TOLD = "Hello world"
 
@@ -106,12 +59,12 @@ async def test_what_ends_well(
     serving: Callable[..., Any],
     upstream: Upstream,
     environment: dict[str, str],
-    settings: dict[str, str],
+    asking: dict[str, str],
     first: Script,
     retries: int,
 ) -> None:
     upstream.plays(first, openai("Hello", " world"))
-    client: ChatClient = await serving(settings)
+    client: ChatClient = await serving(asking)
 
     reply = await client.ask("hi")
     ((kind, row),) = await rows_of(environment["DATABASE_URL"], 1)
@@ -232,7 +185,7 @@ async def test_what_fails_before_the_first_word_is_one_sentence_and_done(
     serving: Callable[..., Any],
     upstream: Upstream,
     environment: dict[str, str],
-    settings: dict[str, str],
+    asking: dict[str, str],
     warnings: list[dict[str, Any]],
     script: Script,
     variables: dict[str, str],
@@ -241,7 +194,7 @@ async def test_what_fails_before_the_first_word_is_one_sentence_and_done(
     error: dict[str, Any],
 ) -> None:
     upstream.plays(script)
-    client: ChatClient = await serving(settings | variables)
+    client: ChatClient = await serving(asking | variables)
 
     reply = await client.ask("hi")
     (kind, row), (other, failure) = await rows_of(environment["DATABASE_URL"], 2)
@@ -285,13 +238,13 @@ async def test_what_fails_after_the_first_word_is_told_counted_and_never_tried_a
     serving: Callable[..., Any],
     upstream: Upstream,
     environment: dict[str, str],
-    settings: dict[str, str],
+    asking: dict[str, str],
     script: Script,
     sentence: str,
     phase: str,
 ) -> None:
     upstream.plays(script)
-    client: ChatClient = await serving(settings | {"OPENAI_IDLE_TIMEOUT_MS": "200"})
+    client: ChatClient = await serving(asking | {"OPENAI_IDLE_TIMEOUT_MS": "200"})
 
     reply = await client.ask("hi")
     (_, row), (_, failure) = await rows_of(environment["DATABASE_URL"], 2)
@@ -310,149 +263,4 @@ async def test_what_fails_after_the_first_word_is_told_counted_and_never_tried_a
     assert row["estimated"] is True
     assert row["tokens_in"] == usage[1]["tokens_in"] > 0
     assert row["tokens_out"] == usage[1]["tokens_out"] > 0
-    assert row["cost_usd"] == _price(row) == Decimal(str(usage[1]["cost_usd"]))
-
-
-async def test_an_answer_nobody_waits_for_is_billed_as_far_as_it_came(
-    serving: Callable[..., Any],
-    upstream: Upstream,
-    environment: dict[str, str],
-    settings: dict[str, str],
-) -> None:
-    upstream.plays(hangs(chunk("Hello"), chunk(" world")))
-    client: ChatClient = await serving(settings)
-
-    async with client.stream("hi") as stream:
-        while b"world" not in await stream.next_event():
-            pass
-    await upstream.abandoned()
-    ((_, row),) = await rows_of(environment["DATABASE_URL"], 1)
-
-    assert (row["finish_reason"], row["disconnected"]) == ("aborted", True)
-    assert row["estimated"] is True
-    assert row["tokens_in"] > 0
-    assert row["tokens_out"] > 0
-    assert row["cost_usd"] == _price(row)
-
-
-def _price(row: dict[str, Any]) -> Decimal:
-    """What gpt-4o-mini takes for the tokens of *row*."""
-    return (Decimal("0.15") * row["tokens_in"] + Decimal("0.60") * row["tokens_out"]) / 1_000_000
-
-
-async def test_cached_tokens_have_their_own_price_and_an_unknown_model_none(
-    serving: Callable[..., Any],
-    upstream: Upstream,
-    environment: dict[str, str],
-    settings: dict[str, str],
-    warnings: list[dict[str, Any]],
-) -> None:
-    said = [chunk("Hi"), chunk(reason="stop")]
-    unknown = [*openai_events("Hi", usage=None)[:-1], _usage_of("some-model", 5, 2), DONE]
-    upstream.plays(
-        sends([*said, usage_chunk(1000, 10, cached=800, reasoning=4), DONE]), sends(unknown)
-    )
-    client: ChatClient = await serving(settings)
-
-    for _ in range(3):
-        reply = await client.ask("hi")
-    rows = [row for _, row in await rows_of(environment["DATABASE_URL"], 3)]
-
-    assert events(reply.body)[-2][1]["cost_usd"] is None
-    assert [row["cost_usd"] for row in rows] == [Decimal("0.000096"), None, None]
-    assert [row["cached_tokens"] for row in rows] == [800, 0, 0]
-    assert [row["model"] for row in rows] == ["gpt-4o-mini-2024-07-18", "some-model", "some-model"]
-    assert [line["model"] for line in warnings if line["message"] == "Model has no price"] == [
-        "some-model"
-    ]
-
-
-def _usage_of(model: str, tokens_in: int, tokens_out: int) -> bytes:
-    usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
-    return data({"model": model, "choices": [], "usage": usage})
-
-
-async def test_a_price_file_decides(
-    serving: Callable[..., Any],
-    upstream: Upstream,
-    environment: dict[str, str],
-    settings: dict[str, str],
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "prices.json"
-    path.write_text('{"gpt-4o-mini": {"input": 1, "output": 0.1}}')
-    client: ChatClient = await serving(settings | {"PRICE_FILE": str(path)})
-
-    reply = await client.ask("hi")
-    ((_, row),) = await rows_of(environment["DATABASE_URL"], 1)
-
-    assert events(reply.body)[-2][1]["cost_usd"] == 0.0000052
-    assert row["cost_usd"] == Decimal("0.0000052")
-
-
-async def test_a_wrong_key_sends_turns_to_the_next_provider_and_soon_straight_there(
-    serving: Callable[..., Any],
-    upstream: Upstream,
-    environment: dict[str, str],
-    settings: dict[str, str],
-    warnings: list[dict[str, Any]],
-) -> None:
-    """Users notice nothing, so the operator has to be told."""
-    upstream.plays(refuses(401))
-    async with Upstream() as other:
-        other.plays(anthropic("Hello", " world"))
-        client: ChatClient = await serving(
-            settings
-            | {
-                "PROVIDERS": "openai,anthropic",
-                "ANTHROPIC_API_KEY": "planted-too",
-                "ANTHROPIC_BASE_URL": other.url,
-            }
-        )
-        assert await _breakers(client) == {"openai": 0.0, "anthropic": 0.0}
-
-        replies = [await client.ask("hi") for _ in range(7)]
-        rows = [row for _, row in await rows_of(environment["DATABASE_URL"], 7)]
-
-        assert [texts(reply.body) for reply in replies] == [TOLD] * 7
-        assert (len(upstream.requests), len(other.requests)) == (5, 7)
-        assert [row["provider_retry_count"] for row in rows] == [1, 1, 1, 1, 1, 0, 0]
-        assert {row["provider"] for row in rows} == {"anthropic"}
-        assert await _breakers(client) == {"openai": 1.0, "anthropic": 0.0}
-    passed_over = [line for line in warnings if line["message"] == "Provider passed over"]
-    assert len(passed_over) == 5
-    assert (passed_over[0]["provider"], passed_over[0]["next"]) == ("openai", "anthropic")
-    assert passed_over[0]["status"] == 401
-    assert "check the API key" in passed_over[0]["reason"]
-    assert [line["provider"] for line in warnings if line["message"].endswith("opened")] == [
-        "openai"
-    ]
-
-
-async def _breakers(client: ChatClient) -> dict[str, float]:
-    """Whether the breakers are open, by provider."""
-    reply = await client.send("GET", "/metrics")
-    found = re.findall(r"^chat_(\w+)_breaker_open (\S+)$", reply.body.decode(), re.MULTILINE)
-    return {name: float(value) for name, value in found}
-
-
-async def test_a_turn_that_met_no_provider_says_which_model_it_would_have_been(
-    serving: Callable[..., Any], environment: dict[str, str], unused_port: int
-) -> None:
-    client: ChatClient = await serving(
-        {
-            "PROVIDERS": "anthropic",
-            "ANTHROPIC_API_KEY": "planted",
-            "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{unused_port}/v1",
-            "ANTHROPIC_MODEL": "claude-haiku-4-5",
-            "ANTHROPIC_RETRY_BASE_MS": "1",
-        }
-    )
-
-    reply = await client.ask("hi")
-    (_, row), (_, failure) = await rows_of(environment["DATABASE_URL"], 2)
-
-    assert events(reply.body)[0] == ("token", {"text": SORRY})
-    assert (row["provider"], row["model"]) == ("anthropic", "claude-haiku-4-5")
-    assert (row["tokens_in"], row["tokens_out"], row["cost_usd"]) == (0, 0, 0)
-    assert (failure["code"], failure["phase"]) == ("SERVER_ERROR", "connect")
+    assert row["cost_usd"] == price_of(row) == Decimal(str(usage[1]["cost_usd"]))
