@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from patience import PATIENCE
 from scripted_provider import STOP, USAGE, ScriptedProvider
 from whole_answer import WHOLE
 
@@ -197,7 +198,7 @@ async def test_a_finished_stream_is_forgotten_after_its_retention(start_node, he
     async with node.client.ask(resumable=True) as answer:
         await answer.read_to_end()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while True:
             async with node.client.resume(answer.stream_id) as rest:
                 if rest.status == 404:

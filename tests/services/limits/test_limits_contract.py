@@ -252,7 +252,7 @@ async def test_thousands_of_random_endings_leak_nothing(opened):
 
 
 async def _admits_soon(limits: Limits) -> bool:
-    for _ in range(500):
+    for _ in range(6_000):
         with suppress(RateLimited):
             await limits.admit("ann")
             return True
