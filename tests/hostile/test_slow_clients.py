@@ -12,7 +12,7 @@ from scripted_provider import ScriptedProvider
 
 from services.events import Finish, TextDelta, Usage
 
-BRIEF = {"REQUEST_TIMEOUT_MS": "300"}
+BRIEF = {"REQUEST_TIMEOUT_MS": "1000"}
 
 
 async def test_a_head_that_drips_is_cut_at_its_deadline(start):

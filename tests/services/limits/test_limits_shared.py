@@ -65,7 +65,7 @@ async def test_processes_share_the_requests_of_a_minute(process):
     with pytest.raises(RateLimited) as refused:
         await one.admit("ann")
 
-    assert refused.value.headers["retry-after"] == "30"
+    assert 20 < int(refused.value.headers["retry-after"]) <= 30
     assert len(one.running) == 1
 
 
@@ -168,7 +168,7 @@ async def test_without_redis_each_process_keeps_its_own_limits(process, redis_se
     with pytest.raises(RateLimited) as refused:
         await limits.admit("ann")
 
-    assert refused.value.headers["retry-after"] == "15"
+    assert 10 < int(refused.value.headers["retry-after"]) <= 15
     assert lines == [("WARNING", "Shared limits not available")]
 
 
