@@ -304,8 +304,13 @@ class Streams:
                 observe(stream)
             except Exception:  # the others are told all the same
                 logger.exception("Observer failed")
-        log = logger.bind(request_id=stream.turn.request_id, **stream.report.fields())
-        log.info("Chat completion finished")
+        turn = stream.turn
+        logger.bind(
+            request_id=turn.request_id,
+            user_id=turn.user_id,
+            session_id=turn.session_id,
+            **stream.report.fields(),
+        ).info("Chat completion finished")
         if stream.resumable:
             if self._archive is not None:
                 self._archive.ended(stream)
