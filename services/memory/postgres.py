@@ -38,7 +38,7 @@ class PostgresIndex:
 
     async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
         """Add messages, and their terms to the index, as one."""
-        await connection.execute(_INSERT, {
+        await _fetch(connection, _INSERT, {
             "owner": entries[0].owner,
             "session_id": entries[0].session_id,
             "messages": len(entries),
@@ -66,11 +66,9 @@ def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
 
 _PARAMETER: Final = re.compile(r":([a-z_]+)")
 
-_POSTINGS: Final = """
-    SELECT o.messages, o.words,
-           (SELECT array_agg(id) FROM memory WHERE terms @@ CAST(term AS tsquery)) AS ids
-    FROM memory_owners o, unnest(CAST(:terms AS text[])) term
-    WHERE o.owner = :owner"""
+_POSTINGS: Final = (
+    "SELECT messages, words, ids FROM memory_postings(:owner, CAST(:terms AS text[]))"
+)
 
 # The first insert's row lock makes one owner's writes wait for each other, and what it returns is
 # true after the wait; a number counted by a query of this statement would not be.
