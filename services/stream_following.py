@@ -199,9 +199,6 @@ class Following:
         if snapshot := await self._logs.load(stream.id):
             self._take(stream, len(snapshot.frames), snapshot.frames)
         if not stream.log.ended:
-            # Whoever only waits for an event beyond this end is not told it, but the one after his.
-            if stream.audience:
-                await self._logs.told(stream.id, len(stream.log))
             self._end(stream)
 
     def _take(self, stream: DistantStream, last: int, frames: Sequence[bytes]) -> None:

@@ -96,13 +96,6 @@ if claim then redis.call('PEXPIRE', claim, ARGV[1]) end
 return 'lost'
 """
 
-# Whether the end of a lost stream was told as number ARGV[1]; if not, it is now, as the next one.
-_TELL = """
-if redis.call('HEXISTS', KEYS[1], 'told:' .. ARGV[1]) == 1 then return 1 end
-redis.call('HSET', KEYS[1], 'told:' .. (ARGV[1] + 1), 1)
-return 0
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -226,10 +219,6 @@ class RedisLogs:
         keys = [_meta(stream_id), _log(stream_id), _lease(process)]
         reply = await self._answer(self._script(_LOSE, keys, self._retention))
         return cast(State, reply.decode())
-
-    async def told(self, stream_id: str, after: int) -> bool:
-        """Whether some reader got event *after* as the end of this lost stream; else, the next."""
-        return bool(await self._answer(self._script(_TELL, [_meta(stream_id)], after)))
 
     async def renew(self) -> bool:
         """Say that this process lives; False if Redis did not know it."""

@@ -12,7 +12,7 @@ from loguru import logger
 
 from services.chat_stream import ChatStream
 from services.errors import StreamsUnavailable
-from services.replay import lost, over
+from services.replay import lost
 from services.stream_following import DistantStream, Following
 from services.stream_log import Readable
 from services.stream_log_redis import RedisLogs, open_redis_logs
@@ -64,21 +64,17 @@ class RedisStreams:
 
         Its process may have told a reader more than it has copied yet; that is waited for, until it
         is here, or the process turns out to be gone and the stream is lost. Raises
-        `StreamsUnavailable`.
+        `StreamsUnavailable`, also if neither happened in time.
         """
         stream = await self._following.find(stream_id, user_id, how)
         if stream is None:
             return None
         if after > len(stream.log) and not stream.log.ended:
             await _reach(stream, after)
-        if not stream.lost:
-            return stream
-        if after < len(stream.log):
-            await self._logs.told(stream_id, len(stream.log) - 1)
-            return stream
-        if await self._logs.told(stream_id, after):
-            return over(stream_id, after)
-        return lost(stream_id, after)
+        if stream.lost and after >= len(stream.log):
+            # It has what others are told as the end here, or more: events that were copied nowhere.
+            return lost(stream_id, after)
+        return stream
 
     async def stop(self, stream_id: str, user_id: str) -> bool:
         """Ask its process to stop a stream; whether there is one. Raises `StreamsUnavailable`."""
@@ -175,14 +171,14 @@ class _Arrival:
 
 
 async def _reach(stream: DistantStream, after: int) -> None:
-    """Wait until *stream* has *after* events or has ended, but not for ever."""
+    """Wait until *stream* has *after* events or has ended. Raises `StreamsUnavailable`."""
     arrival = _Arrival(stream, after)
     with stream.watched(arrival):
         try:
             async with asyncio.timeout(_CATCH_UP):
                 await arrival.happened.wait()
-        except TimeoutError:
-            return
+        except TimeoutError as exc:
+            raise StreamsUnavailable(retry_after=1) from exc
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:

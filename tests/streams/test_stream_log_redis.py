@@ -125,15 +125,6 @@ async def test_what_redis_forgot_is_declared_again_with_its_claim(connect, redis
     assert await logs.holder(CLAIM) == Holder("s", b"digest")
 
 
-async def test_the_end_of_a_lost_stream_is_told_once_per_number(connect):
-    logs = await connect()
-    await logs.append([batch(1, 2)])
-
-    assert [await logs.told("s", after) for after in (2, 2, 3, 5, 6, 5)] == [
-        False, False, True, False, True, False,
-    ]  # fmt: skip
-
-
 async def test_messages_reach_the_process_they_are_for_in_order(connect):
     one, other = await connect("one"), await connect("other")
 
