@@ -24,7 +24,7 @@ from services.stream_store import How
 WAIT: Final = 0.1  # seconds; also how late a stream that is followed from now on may be noticed
 WATCH: Final = 0.5
 SILENCE: Final = 2.5  # seconds without a lease, after it ran out, until a stream counts as lost
-OUTAGE: Final = 8.0  # seconds without Redis until its readers are told
+OUTAGE: Final = 7.0  # seconds without Redis until its readers are told
 _BACK_OFF: Final = 0.1
 _RENEW_EVERY: Final = 4  # watches between two notes that somebody reads
 
@@ -128,7 +128,7 @@ class Following:
             await self._any.wait()
             positions = {each.id: len(each.log) for each in self._followed.values()}
             try:
-                news = await self._logs.tail(positions, patience=WAIT)
+                news = await self._logs.tail(positions, wait=WAIT)
             except StreamsUnavailable:
                 await asyncio.sleep(_BACK_OFF)
                 continue

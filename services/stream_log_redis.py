@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from services import sse
 from services.errors import StreamsUnavailable
+from services.patience import patience
 from services.redis_client import open_redis
 from services.stream_store import Claim, Holder
 
@@ -184,13 +185,13 @@ class RedisLogs:
         return Snapshot(user.decode(), process.decode(), _state(state), _frames(entries))
 
     async def tail(
-        self, positions: Mapping[str, int], *, patience: float
+        self, positions: Mapping[str, int], *, wait: float
     ) -> dict[str, tuple[int, tuple[bytes, ...]]]:
-        """What follows *positions*, waiting up to *patience* for any: last number, frames."""
+        """What follows *positions*, waiting up to *wait* seconds for any: last number, frames."""
         ids = {_log(stream_id).encode(): stream_id for stream_id in positions}
         after: dict[Any, Any] = {_log(each): f"{at}-0" for each, at in positions.items()}
-        call = self._waiting.xread(after, count=_BATCHES, block=_ms(patience))
-        found = await self._answer(call, patience + TIMEOUT) or []
+        call = self._waiting.xread(after, count=_BATCHES, block=_ms(wait))
+        found = await self._answer(call, wait + TIMEOUT) or []
         pairs = found.items() if isinstance(found, dict) else found
         return {
             ids[key]: (int(entries[-1][0].partition(b"-")[0]), _frames(entries))
@@ -237,11 +238,11 @@ class RedisLogs:
             pipeline.pexpire(_inbox(process), _ms(_INBOX))
         await self._answer(pipeline.execute())
 
-    async def receive(self, *, patience: float) -> list[str]:
-        """The messages in this process's inbox, waiting up to *patience* for the first."""
+    async def receive(self, *, wait: float) -> list[str]:
+        """The messages in this process's inbox, waiting up to *wait* seconds for the first."""
         inbox = _inbox(self.process)
-        call = self._waiting.blpop([inbox], timeout=patience)
-        first = await self._answer(call, patience + TIMEOUT)
+        call = self._waiting.blpop([inbox], timeout=wait)
+        first = await self._answer(call, wait + TIMEOUT)
         if first is None:
             return []
         more = await self._answer(self._redis.lpop(inbox, 1000)) or []
@@ -250,11 +251,11 @@ class RedisLogs:
     def _script(self, script: str, keys: list[str], *arguments: Any) -> Awaitable[Any]:
         return self._redis.eval(script, len(keys), *keys, *arguments)
 
-    async def _answer(self, call: Awaitable[Any], patience: float = TIMEOUT) -> Any:
+    async def _answer(self, call: Awaitable[Any], limit: float = TIMEOUT) -> Any:
         task = asyncio.current_task()
         cancelled = task.cancelling() if task else 0
         try:
-            async with asyncio.timeout(patience):
+            async with patience(limit):
                 answer = await call
         except (RedisError, OSError, TimeoutError) as exc:
             raise StreamsUnavailable(f"Redis: {type(exc).__name__}", retry_after=1) from exc

@@ -27,10 +27,14 @@ _CLOSE: Final = 2.0
 
 
 class RedisStreams:
-    """Lets other processes read the streams of this one, and this one theirs."""
+    """Lets other processes read the streams of this one, and this one theirs.
 
-    def __init__(self, logs: RedisLogs) -> None:
+    *catch_up* is how long, in seconds, a reader that is ahead of the copy waits for it.
+    """
+
+    def __init__(self, logs: RedisLogs, *, catch_up: float = _CATCH_UP) -> None:
         self._logs = logs
+        self._catch_up = catch_up
         self._mirror = Mirror(logs)
         self._following = Following(logs)
         self._inbox: Inbox | None = None
@@ -47,9 +51,9 @@ class RedisStreams:
         """Take back what was registered."""
         self._mirror.withdraw(stream_id, claim)
 
-    def publish(self, stream: ChatStream, claim: Claim | None) -> None:
-        """Copy what *stream* says from now on."""
-        self._mirror.publish(stream, claim)
+    def publish(self, stream: ChatStream, claim: Claim | None, *, announced: bool) -> None:
+        """Copy what *stream* says from now on; announce it as soon as possible if nobody knows it."""
+        self._mirror.publish(stream, claim, announced=announced)
 
     def forget(self, stream: ChatStream) -> None:
         """Copy *stream* no more."""
@@ -70,7 +74,7 @@ class RedisStreams:
         if stream is None:
             return None
         if after > len(stream.log) and not stream.log.ended:
-            await _reach(stream, after)
+            await _reach(stream, after, self._catch_up)
         if stream.lost and after >= len(stream.log):
             # It has what others are told as the end here, or more: events that were copied nowhere.
             return lost(stream_id, after)
@@ -100,7 +104,7 @@ class RedisStreams:
         """Do what others ask of this process, until cancelled."""
         while True:
             try:
-                messages = await self._logs.receive(patience=_INBOX_WAIT)
+                messages = await self._logs.receive(wait=_INBOX_WAIT)
             except StreamsUnavailable:
                 await asyncio.sleep(_RENEW)
                 continue
@@ -170,12 +174,12 @@ class _Arrival:
             self.happened.set()
 
 
-async def _reach(stream: DistantStream, after: int) -> None:
+async def _reach(stream: DistantStream, after: int, limit: float) -> None:
     """Wait until *stream* has *after* events or has ended. Raises `StreamsUnavailable`."""
     arrival = _Arrival(stream, after)
     with stream.watched(arrival):
         try:
-            async with asyncio.timeout(_CATCH_UP):
+            async with asyncio.timeout(limit):
                 await arrival.happened.wait()
         except TimeoutError as exc:
             raise StreamsUnavailable(retry_after=1) from exc

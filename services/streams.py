@@ -220,13 +220,14 @@ class Streams:
         shared = self._shared if turn.resumable else None
         if shared is None:
             return await self._admitted(stream_id, turn, claim)
+        announced = True
         try:
             holder = await shared.register(stream_id, turn.user_id, claim)
         except StreamsUnavailable:
             # Better answered twice in the worst case than not at all: without the others, this
             # process still knows its own claims.
             logger.bind(request_id=turn.request_id).warning("Shared streams unavailable")
-            holder = None
+            holder, announced = None, False
         try:
             if found := await self._held(holder, claim, 0):
                 return found
@@ -234,7 +235,7 @@ class Streams:
         except BaseException:
             shared.withdraw(stream_id, claim)
             raise
-        shared.publish(stream, claim)
+        shared.publish(stream, claim, announced=announced)
         return stream
 
     async def _held(
