@@ -14,7 +14,7 @@ from loguru import logger
 from services.chat_stream import Answer, ChatStream, EventHook
 from services.distant_readers import DistantReaders
 from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
-from services.replay import Losses, stored
+from services.replay import lost, stored
 from services.report import Accountant, Report
 from services.stream_log import Readable, Room
 from services.stream_store import Archive, Claim, Holder, How, SharedStreams
@@ -83,7 +83,6 @@ class Streams:
         self._claim_of: dict[ChatStream, Claim] = {}
         self._finished: dict[ChatStream, asyncio.TimerHandle] = {}  # oldest end first
         self._room = Room(self._policy.max_log_bytes, self._make_room)
-        self._losses = Losses()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._distant = DistantReaders()
         self._idle = asyncio.Event()
@@ -132,7 +131,7 @@ class Streams:
             holder = None if self._shared is None else await self._shared.holder(claim)
             if found := await self._held(holder, claim, after):
                 return found
-            return self._losses.tell(claim.name, "", after)
+            return lost("", after)
 
     def start(self, stream: Readable) -> None:
         """Begin to answer, if that is done here and has not happened yet."""
@@ -164,7 +163,7 @@ class Streams:
             if row.frames is not None:
                 return stored(stream_id, row.frames)
             if unknown is None:
-                return self._losses.tell(stream_id, stream_id, after)
+                return lost(stream_id, after)
         if unknown is not None:
             raise unknown
         return None
@@ -221,13 +220,14 @@ class Streams:
         shared = self._shared if turn.resumable else None
         if shared is None:
             return await self._admitted(stream_id, turn, claim)
+        announced = True
         try:
             holder = await shared.register(stream_id, turn.user_id, claim)
         except StreamsUnavailable:
             # Better answered twice in the worst case than not at all: without the others, this
             # process still knows its own claims.
             logger.bind(request_id=turn.request_id).warning("Shared streams unavailable")
-            holder = None
+            holder, announced = None, False
         try:
             if found := await self._held(holder, claim, 0):
                 return found
@@ -235,7 +235,7 @@ class Streams:
         except BaseException:
             shared.withdraw(stream_id, claim)
             raise
-        shared.publish(stream, claim)
+        shared.publish(stream, claim, announced=announced)
         return stream
 
     async def _held(
