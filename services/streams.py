@@ -77,7 +77,7 @@ class Streams:
         self._archive = archive
         self._shared = shared
         self._running: dict[ChatStream, Lease] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tidying: set[asyncio.Task[None]] = set()  # of answers that have ended
         self._kept: dict[str, ChatStream] = {}  # resumable ones by id
         self._claims: dict[str, tuple[bytes, ChatStream]] = {}
         self._claim_of: dict[ChatStream, Claim] = {}
@@ -138,9 +138,6 @@ class Streams:
         if not isinstance(stream, ChatStream):
             return
         stream.start(self._answer)
-        if stream.task is not None and not stream.task.done():
-            self._tasks.add(stream.task)
-            stream.task.add_done_callback(self._tasks.discard)
 
     async def find(
         self, stream_id: str, user_id: str, *, after: int = 0, how: How = "resumed"
@@ -297,6 +294,9 @@ class Streams:
 
     def _ended(self, stream: ChatStream) -> None:
         self._running.pop(stream).release(stream.report)
+        if stream.task is not None and not stream.task.done():
+            self._tidying.add(stream.task)
+            stream.task.add_done_callback(self._tidying.discard)
         if not self._running:
             self._idle.set()
         for observe in self._observers:
@@ -345,9 +345,9 @@ class Streams:
                 stream.stop("drained")
             await self.idle()
         # What is left only tidies a socket after its answer has ended.
-        for task in tuple(self._tasks):
+        for task in tuple(self._tidying):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._tidying:
+            await asyncio.wait(self._tidying)
         self._distant.close()
         logger.info("Drained")
