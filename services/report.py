@@ -57,6 +57,27 @@ class Accountant:
 class Report:
     """Everything worth recording of one turn; times count from its creation."""
 
+    __slots__ = (
+        "_accountant",
+        "_clock",
+        "_connected",
+        "_ended",
+        "_first_text",
+        "_prompt",
+        "_provider",
+        "_recalled",
+        "_retries",
+        "_started",
+        "_text",
+        "disconnected",
+        "events",
+        "finish",
+        "idempotent_replays",
+        "resumed",
+        "turn",
+        "usage",
+    )
+
     def __init__(
         self, turn: Turn, accountant: Accountant, *, clock: Callable[[], float] = perf_counter
     ) -> None:

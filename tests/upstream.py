@@ -20,6 +20,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias, cast
 
+from patience import PATIENCE
+
 SSE = {"content-type": "text/event-stream"}
 
 
@@ -96,7 +98,7 @@ class Upstream:
         await self._server.wait_closed()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()

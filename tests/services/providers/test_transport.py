@@ -179,7 +179,8 @@ async def test_a_silence_of_any_kind_ends_in_a_timeout_that_names_its_phase(
     upstream: Upstream, prompt: Prompt, script: Script, phase: Phase, said: str
 ) -> None:
     upstream.plays(script)
-    async with Transport("openai", first_token_timeout=0.1, idle_timeout=0.1) as transport:
+    first = 0.1 if phase == "first_token" else 60.0
+    async with Transport("openai", first_token_timeout=first, idle_timeout=0.1) as transport:
         text, error = await failure_of(openai_at(transport, upstream.url), prompt)
 
         assert isinstance(error, ProviderTimeout)
@@ -202,8 +203,8 @@ async def test_steady_tokens_outlive_every_deadline_but_the_total(
     upstream: Upstream, prompt: Prompt
 ) -> None:
     words = [chunk("x") for _ in range(40)]
-    upstream.plays(sends([*words, chunk(reason="stop"), DONE], pause=0.01))
-    async with Transport("openai", first_token_timeout=0.2, idle_timeout=0.2) as transport:
+    upstream.plays(sends([*words, chunk(reason="stop"), DONE], pause=0.04))
+    async with Transport("openai", first_token_timeout=1.2, idle_timeout=1.2) as transport:
         text = await text_of(openai_at(transport, upstream.url), prompt)
 
         assert text == "x" * 40
@@ -213,11 +214,11 @@ async def test_a_slow_consumer_is_not_the_provider_s_silence(
     upstream: Upstream, prompt: Prompt
 ) -> None:
     upstream.plays(openai("Hello", " world"))
-    async with Transport("openai", first_token_timeout=0.05, idle_timeout=0.05) as transport:
+    async with Transport("openai", first_token_timeout=0.5, idle_timeout=0.5) as transport:
         said = ""
         async for batch in openai_at(transport, upstream.url).stream(prompt):
             said += "".join(event.text for event in batch if isinstance(event, TextDelta))
-            await asyncio.sleep(0.12)
+            await asyncio.sleep(0.6)
 
         assert said == "Hello world"
 
