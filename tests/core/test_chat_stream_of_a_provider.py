@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 from upstream import Reply, Upstream, anthropic_events, openai_events
 
 from services.chat import Background, Chat
@@ -123,7 +124,7 @@ async def _play(attempts: list[Attempt], *, both: bool, leaves: int | None) -> N
             for _ in range(leaves):
                 await asyncio.sleep(0)
             stream.stop("stopped")
-        await asyncio.wait([stream.task], timeout=30)
+        await asyncio.wait([stream.task], timeout=PATIENCE)
 
         assert stream.log.ended
         assert ended == [stream]
