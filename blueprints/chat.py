@@ -10,6 +10,7 @@ from sanic import Blueprint, HTTPResponse, empty, json
 from blueprints.body import read_json
 from blueprints.context import (
     ChatRequest,
+    admit_of,
     principal_of,
     request_id_of,
     scenario_of,
@@ -34,7 +35,7 @@ async def ask(request: ChatRequest) -> HTTPResponse | None:
     """Answer one message with an event stream."""
     turn, claim = await _asked(request)
     after = _last_event_id(request) if claim else 0
-    stream = await services_of(request).streams.open(turn, claim, after=after)
+    stream = await services_of(request).streams.open(turn, admit_of(request), claim, after=after)
     return await _read_on(request, stream, after, prelude=sse.CONNECTED)
 
 

@@ -85,7 +85,7 @@ class Plugins(Section):
     title = "Middleware"
 
     middleware: tuple[PluginName, ...] = Field(
-        ("request_id", "access_log", "cors", "auth", "fault_injection"),
+        ("request_id", "access_log", "cors", "auth", "limits", "fault_injection"),
         description="Active plug-ins; requests pass down the list, responses and events back up.",
     )
     enable_test_scenarios: bool | None = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,9 +61,63 @@ async def test_the_request_after_the_last_one_of_a_minute_is_429(start, shared, 
     assert [answer.status for answer in answers] == [200, 200, 429]
     refused(answers[2], 429, "RATE_LIMIT")
     assert 25 <= int(answers[2].headers["retry-after"]) <= 30
-    assert answers[2].headers["ratelimit-policy"].startswith('"requests";q=2;w=60,')
+    assert answers[2].headers["ratelimit-policy"] == '"requests";q=2;w=60'
     assert answers[2].headers["ratelimit"].startswith('"requests";r=0;t=')
     assert other.status == 200
+
+
+async def test_an_admitted_answer_tells_what_is_left(start, shared, bearer):
+    variables = {"LIMIT_REQUESTS_PER_MINUTE": "30", "LIMIT_USER_STREAMS": "3", **shared}
+    node = await start(variables, provider=says("hi"))
+
+    first = await answer_to(node.port, request(bearer))
+    await node.idle()
+    second = await answer_to(node.port, request(bearer))
+
+    policy = '"requests";q=30;w=60,"streams";q=3;qu="concurrent-requests"'
+    assert [first.headers["ratelimit-policy"], second.headers["ratelimit-policy"]] == [policy] * 2
+    assert first.headers["ratelimit"] == '"requests";r=29;t=2,"streams";r=2'
+    assert re.fullmatch(r'"requests";r=2[89];t=[12],"streams";r=2', second.headers["ratelimit"])
+
+
+async def test_quotas_that_are_not_set_are_not_told(start, bearer):
+    node = await start({"LIMIT_USER_STREAMS": "2"}, provider=says("hi"))
+
+    response = await answer_to(node.port, request(bearer))
+
+    assert response.headers["ratelimit-policy"] == '"streams";q=2;qu="concurrent-requests"'
+    assert response.headers["ratelimit"] == '"streams";r=1'
+
+
+async def test_where_no_quota_is_set_nothing_is_told(node, bearer):
+    """In development: the guide's first command shows the guide's headers."""
+    response = await answer_to(node.port, request(bearer))
+
+    assert not [name for name in response.headers if name.startswith("ratelimit")]
+
+
+async def test_joining_an_answer_costs_nothing_and_says_nothing_of_what_is_left(start, bearer):
+    node = await start({"LIMIT_REQUESTS_PER_MINUTE": "1"}, provider=says("hi"))
+    twice = request(bearer, None, "Idempotency-Key: k")
+
+    first, again = [await answer_to(node.port, twice) for _ in range(2)]
+    other = await answer_to(node.port, request(bearer))
+
+    assert [first.status, again.status, other.status] == [200, 200, 429]
+    assert again.body == first.body
+    assert "ratelimit" in first.headers
+    assert "ratelimit" not in again.headers
+
+
+async def test_without_the_plugin_there_are_no_limits(start, bearer):
+    node = await start(
+        {"MIDDLEWARE": "request_id,auth", "LIMIT_REQUESTS_PER_MINUTE": "1"}, provider=says("hi")
+    )
+
+    answers = [await answer_to(node.port, request(bearer)) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [200] * 3
+    assert "ratelimit" not in answers[0].headers
 
 
 async def test_a_user_with_all_streams_open_is_429_until_one_ends(start, shared, bearer):
