@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,37 @@ async def test_a_budget_that_could_not_pay_the_worst_case_is_429(start, shared, 
     response = await answer_to(node.port, request(bearer))
 
     refused(response, 429, "BUDGET_EXCEEDED")
+
+
+async def test_without_redis_the_process_keeps_to_its_limits_and_shares_them_again_later(
+    start, redis, bearer
+):
+    node = await start(
+        {"LIMIT_USER_STREAMS": "1", "REDIS_URL": redis.url}, provider=ScriptedProvider(None)
+    )
+
+    async with AsyncExitStack() as stack:
+
+        async def running(headers: dict[str, str]) -> None:
+            wire = await stack.enter_async_context(connected(node.port))
+            wire.send(request(headers))
+            await wire.reader.readuntil(b"stream\n\n")
+
+        await running(bearer)
+        redis.kill()
+        second = await answer_to(node.port, request(bearer))
+        await running(user("somebody-else"))
+        redis.start()
+        async with asyncio.timeout(30):
+            for number in range(1_000):
+                await running(user(f"newcomer-{number}"))
+                with Redis(port=redis.port) as client:
+                    if list(client.scan_iter("chat:limits:*:holds")):
+                        break
+                await asyncio.sleep(0.2)
+
+    refused(second, 429, "RATE_LIMIT")
+    await node.idle()
 
 
 async def test_a_refusal_uses_up_no_idempotency_key(start, bearer):
