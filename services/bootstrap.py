@@ -214,7 +214,7 @@ class _Opening:
         streams = Streams(
             Chat(provider, context, system_prompt=settings.chat.system_prompt).answer,
             accountant,
-            default_model=settings.openai.model,
+            default_model=provider_options(settings)[0].model,
             hooks=hooks,
             observers=[observe],
             policy=policy(settings),
