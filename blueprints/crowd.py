@@ -51,8 +51,7 @@ class Crowd:
 
     def enter(self, connection: HttpProtocol, transport: asyncio.BaseTransport) -> bool:
         """Whether *connection* may begin; if not, *transport* is done with."""
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if peer else ""
+        address = "" if self._per_address is None else _address(transport)
         if self._is_crowded_by(address) or (
             len(self._open) >= self._most and not self._make_room()
         ):
@@ -91,6 +90,11 @@ def _is_silent(connection: HttpProtocol) -> bool:
     """Whether it has asked for nothing yet, or for nothing more."""
     http = connection.http
     return http is None or http.stage in (Stage.IDLE, Stage.REQUEST)
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if peer else ""
 
 
 class _Refused(asyncio.Protocol):

@@ -48,7 +48,7 @@ def test_a_thousand_streams_at_once_are_answered_to_their_end(tmp_path, bearer):
             return answer
 
     async def run(port: int) -> list[bytes]:
-        async with asyncio.timeout(4 * PATIENCE):
+        async with asyncio.timeout(5 * PATIENCE):
             return await asyncio.gather(*[stream(port) for _ in range(STREAMS)])
 
     with started(tmp_path) as service:
