@@ -68,18 +68,17 @@ class Store:
         await self._index.insert(connection, entries)
 
     async def erase(self, connection: Connection, owner: Owner, session_id: str | None) -> None:
-        """Erase a session, or all of *owner*."""
+        """Erase a session, or all of *owner*; *connection* is in a transaction."""
         owned = {"owner": owner.id}
         sessions = _OWN_SESSIONS
         if session_id is not None:
             owned["session_id"] = storable(session_id)
             sessions += " AND session_id = :session_id"
-        async with connection.transaction():
-            # Waits for a write of the same owner, so that what follows sees it.
-            await connection.execute(_LOCK, {"owner": owner.id})
-            for statement in _ERASE:
-                await connection.execute(statement.format(sessions=sessions), owned)
-            await connection.execute(_ERASE_EMPTY, {"owner": owner.id})
+        # Waits for a write of the same owner, so that what follows sees it.
+        await connection.execute(_LOCK, {"owner": owner.id})
+        for statement in _ERASE:
+            await connection.execute(statement.format(sessions=sessions), owned)
+        await connection.execute(_ERASE_EMPTY, {"owner": owner.id})
 
     async def postings(
         self, connection: Connection, owner: Owner, terms: Iterable[frozenset[str]]

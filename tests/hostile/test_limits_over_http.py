@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from raw_http import CHAT, Response, answer_to, connected, request
 from redis import Redis
 from redis_server import RedisServer
@@ -59,7 +60,7 @@ async def test_the_request_after_the_last_one_of_a_minute_is_429(start, shared, 
 
     assert [answer.status for answer in answers] == [200, 200, 429]
     refused(answers[2], 429, "RATE_LIMIT")
-    assert 25 <= int(answers[2].headers["retry-after"]) <= 30
+    assert 10 <= int(answers[2].headers["retry-after"]) <= 30
     assert answers[2].headers["ratelimit-policy"].startswith('"requests";q=2;w=60,')
     assert answers[2].headers["ratelimit"].startswith('"requests";r=0;t=')
     assert other.status == 200
@@ -151,7 +152,7 @@ async def test_slots_come_back_to_redis_however_a_stream_ends(start, redis):
 
     # A busy machine may take Redis for gone, and then settles 5 s later.
     with Redis(port=redis.port) as client:
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE):
             while list(client.scan_iter("chat:limits:*:holds")):  # noqa: ASYNC110 - Redis tells nobody
                 await asyncio.sleep(0.02)
 
@@ -173,12 +174,12 @@ async def _end_at_random(node, count: int, chance: random.Random) -> None:
         for number, ending, moment in turns:
             await _one(node.port, bearer, number, ending, moment)
 
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(4 * PATIENCE):
         await asyncio.gather(*[client() for _ in range(16)])
         await node.idle()
 
     assert len(node.services.streams) == 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         again = await asyncio.gather(
             *[answer_to(node.port, request(bearer, message="whole")) for _ in range(50)]
         )

@@ -6,6 +6,7 @@ import asyncio
 
 from chat_client import ChatClient, events
 from databases import Database
+from patience import PATIENCE
 from postgres import PostgresServer
 from scripted_provider import STOP, USAGE, ScriptedProvider
 
@@ -25,7 +26,7 @@ async def rows(url: str) -> dict[str, int]:
 
 async def rows_settled(url: str, number: int) -> dict[str, int]:
     """Wait until there are so many rows."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while sum((found := await rows(url)).values()) < number:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.1)
     return found

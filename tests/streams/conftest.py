@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from patience import PATIENCE
 from redis_server import RedisServer
 from sanic import Sanic
 from scripted_provider import STOP, USAGE, ScriptedProvider
@@ -43,7 +44,7 @@ class Node:
 
     async def idle(self) -> None:
         """Return when no answer runs any more."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await self.services.streams.idle()
 
     async def stop(self) -> None:

@@ -52,7 +52,7 @@ async def zep(loop: Any) -> AsyncIterator[ZepDouble]:
 @pytest.fixture
 async def zep_api(zep: ZepDouble) -> AsyncIterator[ZepApi]:
     async with aiohttp.ClientSession() as http:
-        yield ZepApi(http, KEY, base_url=zep.url, retry=0.001, timeout=0.5)
+        yield ZepApi(http, KEY, base_url=zep.url, retry=0.001, timeout=2.0)
 
 
 @pytest.fixture
