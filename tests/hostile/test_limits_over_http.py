@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from patience import PATIENCE
 from raw_http import CHAT, Response, answer_to, connected, request
 from redis import Redis
-from redis_server import RedisServer
 from scripted_provider import ScriptedProvider, says
 
 from services.errors import ProviderUnavailable
@@ -21,15 +18,6 @@ from settings import Settings
 from settings.development import development_token
 
 ENDINGS = ("whole", "failed", "hung up", "hung up early", "stopped", "replayed")
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A real Redis."""
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture(params=["in-process", "redis"])
