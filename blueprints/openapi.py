@@ -100,12 +100,12 @@ _FAILURE: Final = (
     TextDelta(errors.ProviderTimeout.sentence),
     Finish("error", code=errors.ProviderTimeout.code),
 )
-_NOTHING_NEW: Final = response("The caller already has every event; an EventSource stops here.")
+_NOTHING_NEW: Final = response("The caller has read `done`; an EventSource stops here.")
 
 _LAST_EVENT_ID: Final = parameter(
     "Last-Event-ID",
     "header",
-    "The number of the last event that arrived; the stream goes on after it.",
+    "The `id` of the last event that arrived, as it came; the stream goes on after it.",
     pattern="^[0-9]{1,9}$",
 )
 _AFTER: Final = parameter(

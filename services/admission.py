@@ -13,6 +13,8 @@ from services.turn import Turn
 class Place:
     """A turn's hold; released with what the turn really cost."""
 
+    __slots__ = ("_lease",)
+
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
 

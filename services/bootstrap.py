@@ -212,7 +212,7 @@ class _Opening:
         streams = Streams(
             Chat(provider, context, system_prompt=settings.chat.system_prompt).answer,
             accountant,
-            default_model=settings.openai.model,
+            default_model=provider_options(settings)[0].model,
             admit=(await self.admission(accountant)).admit,
             hooks=hooks,
             observers=[observe],

@@ -14,7 +14,7 @@ from loguru import logger
 from services.chat_stream import Answer, ChatStream, EventHook
 from services.distant_readers import DistantReaders
 from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
-from services.replay import Losses, stored
+from services.replay import lost, stored
 from services.report import Accountant, Report
 from services.stream_log import Readable, Room
 from services.stream_store import Archive, Claim, Holder, How, SharedStreams
@@ -77,13 +77,12 @@ class Streams:
         self._archive = archive
         self._shared = shared
         self._running: dict[ChatStream, Lease] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tidying: set[asyncio.Task[None]] = set()  # of answers that have ended
         self._kept: dict[str, ChatStream] = {}  # resumable ones by id
         self._claims: dict[str, tuple[bytes, ChatStream]] = {}
         self._claim_of: dict[ChatStream, Claim] = {}
         self._finished: dict[ChatStream, asyncio.TimerHandle] = {}  # oldest end first
         self._room = Room(self._policy.max_log_bytes, self._make_room)
-        self._losses = Losses()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._distant = DistantReaders()
         self._idle = asyncio.Event()
@@ -132,16 +131,13 @@ class Streams:
             holder = None if self._shared is None else await self._shared.holder(claim)
             if found := await self._held(holder, claim, after):
                 return found
-            return self._losses.tell(claim.name, "", after)
+            return lost("", after)
 
     def start(self, stream: Readable) -> None:
         """Begin to answer, if that is done here and has not happened yet."""
         if not isinstance(stream, ChatStream):
             return
         stream.start(self._answer)
-        if stream.task is not None and not stream.task.done():
-            self._tasks.add(stream.task)
-            stream.task.add_done_callback(self._tasks.discard)
 
     async def find(
         self, stream_id: str, user_id: str, *, after: int = 0, how: How = "resumed"
@@ -164,7 +160,7 @@ class Streams:
             if row.frames is not None:
                 return stored(stream_id, row.frames)
             if unknown is None:
-                return self._losses.tell(stream_id, stream_id, after)
+                return lost(stream_id, after)
         if unknown is not None:
             raise unknown
         return None
@@ -221,13 +217,14 @@ class Streams:
         shared = self._shared if turn.resumable else None
         if shared is None:
             return await self._admitted(stream_id, turn, claim)
+        announced = True
         try:
             holder = await shared.register(stream_id, turn.user_id, claim)
         except StreamsUnavailable:
             # Better answered twice in the worst case than not at all: without the others, this
             # process still knows its own claims.
             logger.bind(request_id=turn.request_id).warning("Shared streams unavailable")
-            holder = None
+            holder, announced = None, False
         try:
             if found := await self._held(holder, claim, 0):
                 return found
@@ -235,7 +232,7 @@ class Streams:
         except BaseException:
             shared.withdraw(stream_id, claim)
             raise
-        shared.publish(stream, claim)
+        shared.publish(stream, claim, announced=announced)
         return stream
 
     async def _held(
@@ -297,6 +294,9 @@ class Streams:
 
     def _ended(self, stream: ChatStream) -> None:
         self._running.pop(stream).release(stream.report)
+        if stream.task is not None and not stream.task.done():
+            self._tidying.add(stream.task)
+            stream.task.add_done_callback(self._tidying.discard)
         if not self._running:
             self._idle.set()
         for observe in self._observers:
@@ -304,8 +304,13 @@ class Streams:
                 observe(stream)
             except Exception:  # the others are told all the same
                 logger.exception("Observer failed")
-        log = logger.bind(request_id=stream.turn.request_id, **stream.report.fields())
-        log.info("Chat completion finished")
+        turn = stream.turn
+        logger.bind(
+            request_id=turn.request_id,
+            user_id=turn.user_id,
+            session_id=turn.session_id,
+            **stream.report.fields(),
+        ).info("Chat completion finished")
         if stream.resumable:
             if self._archive is not None:
                 self._archive.ended(stream)
@@ -340,9 +345,9 @@ class Streams:
                 stream.stop("drained")
             await self.idle()
         # What is left only tidies a socket after its answer has ended.
-        for task in tuple(self._tasks):
+        for task in tuple(self._tidying):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._tidying:
+            await asyncio.wait(self._tidying)
         self._distant.close()
         logger.info("Drained")

@@ -21,6 +21,7 @@ from services.memory.store import Store, passages
 from services.memory.terms import QueryTerms, query_terms
 from services.migrations import migrate
 from services.outages import outages_translated
+from services.transaction import transaction
 from services.turn import Role, Turn
 
 
@@ -80,7 +81,7 @@ class EmbeddedMemory:
 
     async def forget(self, user_id: str, session_id: str | None = None) -> None:
         """Erase one session of *user_id*, or everything: texts, index and counts."""
-        async with self._connected() as connection:
+        async with self._connected(), transaction(self._database) as connection:
             await self._store.erase(connection, Owner(user_id), session_id)
 
     async def _best(
@@ -103,6 +104,6 @@ class EmbeddedMemory:
         with outages_translated():
             if not self._prepared:
                 await self.prepare()
-            # One connection for all queries of a call: on SQLite each would open its own.
+            # One connection for all queries of a call.
             async with self._database.connection() as connection:
                 yield connection

@@ -89,12 +89,15 @@ async def test_an_unknown_key_with_last_event_id_is_told_that_the_stream_is_lost
 
     async with node.client.ask(key="k", after=7) as answer:
         await answer.read_to_end()
-    async with node.client.ask(key="k", after=8) as again:
+    async with node.client.ask(key="k", after=answer.last_event_id) as again:
         assert again.status == 204
+    async with node.client.ask(key="k", after=8) as without_the_end:
+        await without_the_end.read_to_end()
 
     assert answer.raw_events == (
-        b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":8}\nid: 8\n\n'
+        b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":8}\nid: 08\n\n'
     )
+    assert [event.id for event in without_the_end.events] == [9]
     assert held.asked == []
     assert len(node.services.streams) == 0
 

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import weakref
@@ -351,16 +350,13 @@ async def test_closing_the_transport_ends_streams_that_still_run(
 async def test_a_certificate_nobody_vouches_for_is_refused(
     transport: Transport, prompt: Prompt, tmp_path: Path
 ) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(self_signed(tmp_path, host="localhost"))
-    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-
-    async with server:
-        _, error = await failure_of(openai_at(transport, f"https://localhost:{port}/v1"), prompt)
+    async with Upstream(tls=self_signed(tmp_path, host="localhost")) as upstream:
+        _, error = await failure_of(openai_at(transport, upstream.url), prompt)
 
     assert isinstance(error, ProviderUnavailable)
+    assert error.phase == "connect"
     assert "CertificateError" in str(error)
+    assert upstream.requests == []
 
 
 async def test_a_proxy_is_asked_for_a_plain_url_with_its_own_credentials(
