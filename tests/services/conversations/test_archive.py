@@ -141,7 +141,7 @@ async def test_turns_outlive_a_crash_of_the_database(postgres_server: PostgresSe
         conversations = Conversations(database, count=_words)
         memory = EmbeddedMemory(database)
         pace = Pace(retry=0.01)
-        async with Archive(conversations, memory, pace, patience=0.2).writing() as archive:
+        async with Archive(conversations, memory, pace, patience=5.0).writing() as archive:
             archive.keep(asked("before"), "ok", finish_reason="stop")
             await archive.settled()
             postgres_server.kill()
