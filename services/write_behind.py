@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from loguru import logger
@@ -21,8 +21,8 @@ Item = TypeVar("Item")
 class Pace:
     """How much at once, and how long to wait for what, in seconds.
 
-    *capacity* items may wait, *batch* are written together, and *linger* is how long an item waits for
-    others. *attempt* is how long one attempt may take; *retry* and *retry_at_most* bound the pauses
+    *capacity* items may wait, *batch* are written together (or so much of what is weighed), and *linger*
+    is how long an item waits for others. *attempt* is how long one attempt may take; *retry* and *retry_at_most* bound the pauses
     between attempts, which grow. *close* is the patience with what is left at the end, and *stop*
     that with an attempt which was cancelled then: a network that swallows packets can hold it up
     for minutes.
@@ -44,7 +44,8 @@ class WriteBehind(Generic[Item]):
     *write* stores all it is given, or nothing; given the same again, because its answer was lost, it
     changes nothing. While it raises `Unavailable`, or takes too long, its items stay first in line.
     Any other error is the fault of one item, which is found by halving, and dropped. In the log,
-    *store* is where items go, and *items* is what they are.
+    *store* is where items go, and *items* is what they are. Items of very different sizes are measured
+    by *weigh*.
     """
 
     def __init__(
@@ -53,12 +54,16 @@ class WriteBehind(Generic[Item]):
         items: str,
         write: Callable[[Sequence[Item]], Coroutine[Any, Any, None]],
         pace: Pace | None = None,
+        *,
+        weigh: Callable[[Item], int] = lambda _: 1,
     ) -> None:
         self._store = store
         self._items = items
         self._write = write
         self._pace = pace or Pace()
+        self._weigh = weigh
         self._waiting: deque[Item] = deque()
+        self._weight = 0
         self._dropped = 0
         self._dropped_logged = 0
         self._refusal: str | None = None
@@ -82,13 +87,18 @@ class WriteBehind(Generic[Item]):
 
     def put(self, item: Item) -> None:
         """Take *item*. Never blocks, never raises; if full or closed, it is dropped."""
-        if not self._open or self.depth >= self._pace.capacity:
+        if not self._open or self._weight >= self._pace.capacity:
             self._dropped += 1
             return
         self._waiting.append(item)
+        self._weight += self._weigh(item)
         self._something.set()
-        if self.depth >= self._pace.batch:
+        if self._weight >= self._pace.batch:
             self._urgent.set()
+
+    def last(self, wanted: Callable[[Item], bool]) -> Item | None:
+        """The last *wanted* item that is still to be written."""
+        return next(filter(wanted, reversed(self._waiting)), None)
 
     async def written(self, wanted: Callable[[Item], bool]) -> None:
         """Wait until no *wanted* item is left to write. Somebody waits: they don't linger."""
@@ -98,10 +108,7 @@ class WriteBehind(Generic[Item]):
 
     async def discard(self, unwanted: Callable[[Item], bool]) -> None:
         """Forget the *unwanted* items. If some are just being written, wait for the end of that."""
-        kept = [item for item in self._waiting if not unwanted(item)]
-        self._waiting.clear()
-        self._waiting.extend(kept)
-        self._progressed()
+        self._keep([item for item in self._waiting if not unwanted(item)])
         async with self._attempting:
             pass
 
@@ -124,8 +131,7 @@ class WriteBehind(Generic[Item]):
                 writer.cancel()
                 await asyncio.wait({writer})
                 self._dropped += self.depth
-                self._waiting.clear()
-                self._progressed()
+                self._keep([])
                 self._log_dropped()
 
     async def _run(self) -> None:
@@ -141,10 +147,10 @@ class WriteBehind(Generic[Item]):
 
     async def _flush(self) -> None:
         """Write what waits. What comes meanwhile may linger, unless it is enough for a batch."""
-        size, pause = self._pace.batch, self._pace.retry
+        most, pause = sys.maxsize, self._pace.retry
         while self._waiting:
             async with self._attempting:
-                items = list(islice(self._waiting, size))
+                items = self._first(most)
                 try:
                     await self._attempt(items)
                 except (Unavailable, TimeoutError) as exc:
@@ -152,12 +158,12 @@ class WriteBehind(Generic[Item]):
                 except Exception as exc:
                     # Whatever it is: if the writer ended, nobody would notice.
                     if len(items) > 1:
-                        size = len(items) // 2
+                        most = len(items) // 2
                         continue
                     self._dropped += 1
                     self._refusal = type(exc).__name__
                     self._done_with(items)
-                    size = self._pace.batch
+                    most = sys.maxsize
                     continue
                 else:
                     self._log_recovery()
@@ -190,13 +196,29 @@ class WriteBehind(Generic[Item]):
 
     def _may_linger(self) -> bool:
         hurry = self._urgent.is_set() or self._closing.is_set()
-        return not hurry and self.depth < self._pace.batch
+        return not hurry and self._weight < self._pace.batch
+
+    def _first(self, most: int) -> list[Item]:
+        """The first *most* items, or as many as are a batch."""
+        items: list[Item] = []
+        weight = 0
+        for item in self._waiting:
+            if weight >= self._pace.batch or len(items) == most:
+                break
+            items.append(item)
+            weight += self._weigh(item)
+        return items
 
     def _done_with(self, items: Sequence[Item]) -> None:
-        # Some may have been discarded meanwhile; the others are still the first.
-        done = set(map(id, items))
-        while self._waiting and id(self._waiting[0]) in done:
-            self._waiting.popleft()
+        # Some may have been discarded meanwhile; the others are still the first, in their order.
+        for item in items:
+            if self._waiting and self._waiting[0] is item:
+                self._weight -= self._weigh(self._waiting.popleft())
+        self._progressed()
+
+    def _keep(self, items: Sequence[Item]) -> None:
+        self._waiting = deque(items)
+        self._weight = sum(map(self._weigh, items))
         self._progressed()
 
     async def _pause(self, duration: float) -> None:

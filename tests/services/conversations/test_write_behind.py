@@ -288,3 +288,34 @@ async def test_those_who_wait_are_told_when_the_rest_is_given_up() -> None:
     async with asyncio.timeout(30):
         await waiting
     assert behind.dropped == 1
+
+
+async def test_items_of_different_sizes_are_weighed() -> None:
+    """A thousand answers can be a thousand bytes or all of the memory."""
+    book = Book()
+    book.open.clear()
+    pace = replace(QUICK, capacity=10, batch=4)
+    behind = WriteBehind("Book", "Lines", book.write, pace, weigh=len)
+    async with behind.writing():
+        for item in ("aaa", "b", "c", "ddd", "eeeeee", "f"):
+            behind.put(item)
+
+        assert (behind.depth, behind.dropped) == (5, 1)
+        book.open.set()
+
+    assert book.pages == [["aaa", "b"], ["c", "ddd"], ["eeeeee"]]
+
+
+async def test_what_is_still_to_be_written_can_be_found() -> None:
+    book = Book()
+    book.away = True
+    async with behind_of(book).writing() as behind:
+        for item in ("a1", "b1", "a2"):
+            behind.put(item)
+        await book.failed.wait()
+
+        assert behind.last(lambda item: item.startswith("a")) == "a2"
+        assert behind.last(lambda item: item.startswith("c")) is None
+        book.away = False
+        await behind.written(_anything)
+        assert behind.last(_anything) is None
