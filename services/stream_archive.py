@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,8 +31,8 @@ _SLICE: Final = 16_777_216
 _FAILURES = (OSError, TimeoutError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 _SAVE = (
-    "INSERT INTO streams (id, user_id, claim, digest, frames, expires_at)"
-    " VALUES (:id, :user_id, :claim, :digest, :frames, :expires_at)"
+    "INSERT INTO streams (id, user_id, session_id, claim, digest, frames, expires_at)"
+    " VALUES (:id, :user_id, :session_id, :claim, :digest, :frames, :expires_at)"
     " ON CONFLICT (id) DO UPDATE SET frames = excluded.frames, expires_at = excluded.expires_at"
 )
 
@@ -41,6 +41,7 @@ _SAVE = (
 class _Row:
     id: str
     user_id: str
+    session_id: str | None
     claim: str | None
     digest: bytes | None
     frames: bytes | None
@@ -97,6 +98,39 @@ class StreamArchive:
         if owner != user_id or expires_at <= time.time():
             return None
         return StoredStream(None if frames is None else sse.split(bytes(frames)))
+
+    async def of(self, user_id: str, session_id: str | None) -> set[str]:
+        """The ids of a user's streams, or of a session's. Raises `StreamsUnavailable`."""
+        waiting = {
+            row.id
+            for row in self._pending.values()
+            if row.user_id == user_id and session_id in (None, row.session_id)
+        }
+        sql, values = "SELECT id FROM streams WHERE user_id = :user_id", {"user_id": user_id}
+        if session_id is not None:
+            sql, values = f"{sql} AND session_id = :session_id", values | {"session_id": session_id}
+        with _unavailable():
+            async with asyncio.timeout(_READ):
+                rows = await self._database.fetch_all(sql, values)
+        return waiting | {row["id"] for row in rows}
+
+    def forget(self, stream_id: str, user_id: str) -> None:
+        """Erase a stream as soon as possible, and its claim. Never blocks or raises."""
+        for name in [
+            name for name, (held, _) in self._claims.items() if held.stream_id == stream_id
+        ]:
+            del self._claims[name]
+        # Written over what may be on its way, and swept with what has expired.
+        self._wait_for_write(_Row(stream_id, user_id, None, None, None, None, 0.0))
+
+    async def erase(self, stream_ids: Iterable[str], user_id: str) -> None:
+        """Erase streams of a user, and their claims. Raises `StreamsUnavailable`."""
+        for stream_id in stream_ids:
+            self.forget(stream_id, user_id)
+        with _unavailable():
+            async with asyncio.timeout(_READ), self._writing:
+                await self._flush()
+                await self._sweep()
 
     async def load(self) -> None:
         """Learn the claims of earlier processes. Raises what the database raises."""
@@ -161,12 +195,16 @@ class StreamArchive:
     def _put(self, stream: ChatStream, frames: bytes | None, expires_at: float) -> None:
         claim = self._claim_of.get(stream.id)
         name, digest = (claim.name, claim.digest) if claim else (None, None)
-        row = _Row(stream.id, stream.turn.user_id, name, digest, frames, expires_at)
+        turn = stream.turn
+        row = _Row(stream.id, turn.user_id, turn.session_id, name, digest, frames, expires_at)
         if name is not None and digest is not None:
             self._claims[name] = (Holder(stream.id, digest), expires_at)
-        if before := self._pending.pop(stream.id, None):
+        self._wait_for_write(row)
+
+    def _wait_for_write(self, row: _Row) -> None:
+        if before := self._pending.pop(row.id, None):
             self._pending_bytes -= before.size
-        self._pending[stream.id] = row
+        self._pending[row.id] = row
         self._pending_bytes += row.size
         while self._pending_bytes > PENDING:
             dropped = self._pending.pop(next(iter(self._pending)))
@@ -175,14 +213,12 @@ class StreamArchive:
         self._changed.set()
 
     async def _fetch(self, stream_id: str) -> Any:
-        try:
+        with _unavailable():
             async with asyncio.timeout(_READ):
                 return await self._database.fetch_one(
                     "SELECT user_id, frames, expires_at FROM streams WHERE id = :id",
                     {"id": stream_id},
                 )
-        except _FAILURES as exc:
-            raise StreamsUnavailable(retry_after=1) from exc
 
     async def _sweep(self) -> None:
         now = time.time()
@@ -203,10 +239,19 @@ async def open_archive(database: Database, *, retention: float) -> AsyncIterator
         await archive.close(writer)
 
 
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except _FAILURES as exc:
+        raise StreamsUnavailable(retry_after=1) from exc
+
+
 def _values(row: _Row) -> dict[str, Any]:
     return {
         "id": row.id,
         "user_id": row.user_id,
+        "session_id": row.session_id,
         "claim": row.claim,
         "digest": row.digest,
         "frames": row.frames,
