@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,11 +29,12 @@ _PACE: Final = Pace(capacity=67_108_864, batch=16_777_216, linger=0.02, attempt=
 _ROW: Final = 512
 
 _SAVE = (
-    "INSERT INTO streams (id, user_id, claim, digest, frames, expires_at)"
-    " VALUES (:id, :user_id, :claim, :digest, :frames, :expires_at)"
+    "INSERT INTO streams (id, user_id, session_id, claim, digest, frames, expires_at)"
+    " VALUES (:id, :user_id, :session_id, :claim, :digest, :frames, :expires_at)"
     " ON CONFLICT (id) DO UPDATE SET frames = excluded.frames, expires_at = excluded.expires_at"
 )
 
+_ERASE = "DELETE FROM streams WHERE id = :id AND user_id = :user_id"
 _ERASE_EXPIRED = "DELETE FROM streams WHERE expires_at <= :now"
 
 
@@ -41,6 +42,7 @@ _ERASE_EXPIRED = "DELETE FROM streams WHERE expires_at <= :now"
 class _Row:
     id: str
     user_id: str
+    session_id: str | None
     claim: str | None
     digest: bytes | None
     frames: bytes | None
@@ -82,7 +84,9 @@ class StreamArchive:
 
     async def find(self, stream_id: str, user_id: str) -> StoredStream | None:
         """The stream of that id, if it is *user_id*'s. Raises `StreamsUnavailable`."""
-        row = self._rows.last(lambda row: row is not None and row.id == stream_id)
+        row = next(
+            (row for row in reversed(self._rows.waiting) if row and row.id == stream_id), None
+        )
         if row is not None:
             owner, frames, expires_at = row.user_id, row.frames, row.expires_at
         else:
@@ -93,6 +97,44 @@ class StreamArchive:
         if owner != user_id or expires_at <= time.time():
             return None
         return StoredStream(None if frames is None else sse.split(bytes(frames)))
+
+    async def of(self, user_id: str, session_id: str | None) -> set[str]:
+        """The ids of a user's streams, or of a session's. Raises `StreamsUnavailable`."""
+        waiting = {
+            row.id
+            for row in self._rows.waiting
+            if row and row.user_id == user_id and session_id in (None, row.session_id)
+        }
+        sql, values = "SELECT id FROM streams WHERE user_id = :user_id", {"user_id": user_id}
+        if session_id is not None:
+            sql, values = f"{sql} AND session_id = :session_id", values | {"session_id": session_id}
+        with _unavailable():
+            async with asyncio.timeout(_READ):
+                rows: list[Any] = await self._database.fetch_all(sql, values)
+        return waiting | {row["id"] for row in rows}
+
+    def forget(self, stream_id: str, user_id: str) -> None:
+        """Erase a stream as soon as possible, and its claim. Never blocks or raises."""
+        self._drop_claims({stream_id})
+        # Written over what may be on its way, and swept with what has expired.
+        self._rows.put(_Row(stream_id, user_id, None, None, None, None, 0.0))
+        self._rows.put(None)
+
+    async def erase(self, stream_ids: Collection[str], user_id: str) -> None:
+        """Erase streams of a user, and their claims. Raises `StreamsUnavailable`."""
+        self._drop_claims(stream_ids)
+        with _unavailable():
+            async with asyncio.timeout(_READ):
+                await self._rows.discard(lambda row: row is not None and row.id in stream_ids)
+                async with transaction(self._database) as connection:
+                    erased = [{"id": name, "user_id": user_id} for name in stream_ids]
+                    await connection.execute_many(_ERASE, erased)
+
+    def _drop_claims(self, stream_ids: Collection[str]) -> None:
+        for name in [
+            name for name, (held, _) in self._claims.items() if held.stream_id in stream_ids
+        ]:
+            del self._claims[name]
 
     async def load(self) -> None:
         """Learn the claims of earlier processes. Raises what the database raises."""
@@ -136,21 +178,19 @@ class StreamArchive:
     def _put(self, stream: ChatStream, frames: bytes | None, expires_at: float) -> None:
         claim = self._claim_of.get(stream.id)
         name, digest = (claim.name, claim.digest) if claim else (None, None)
-        row = _Row(stream.id, stream.turn.user_id, name, digest, frames, expires_at)
+        turn = stream.turn
+        row = _Row(stream.id, turn.user_id, turn.session_id, name, digest, frames, expires_at)
         if name is not None and digest is not None:
             self._claims[name] = (Holder(stream.id, digest), expires_at)
         self._rows.put(row)
 
     async def _fetch(self, stream_id: str) -> Any:
-        try:
-            with outages_translated():
-                async with asyncio.timeout(_READ):
-                    return await self._database.fetch_one(
-                        "SELECT user_id, frames, expires_at FROM streams WHERE id = :id",
-                        {"id": stream_id},
-                    )
-        except Unavailable as exc:
-            raise StreamsUnavailable(retry_after=1) from exc
+        with _unavailable():
+            async with asyncio.timeout(_READ):
+                return await self._database.fetch_one(
+                    "SELECT user_id, frames, expires_at FROM streams WHERE id = :id",
+                    {"id": stream_id},
+                )
 
 
 @asynccontextmanager
@@ -162,6 +202,15 @@ async def open_archive(database: Database, *, retention: float) -> AsyncIterator
         yield archive
 
 
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        with outages_translated():
+            yield
+    except Unavailable as exc:
+        raise StreamsUnavailable(retry_after=1) from exc
+
+
 def _weight(row: _Row | None) -> int:
     return _ROW + len(row.frames or b"") if row else _ROW
 
@@ -170,6 +219,7 @@ def _values(row: _Row) -> dict[str, Any]:
     return {
         "id": row.id,
         "user_id": row.user_id,
+        "session_id": row.session_id,
         "claim": row.claim,
         "digest": row.digest,
         "frames": row.frames,

@@ -193,6 +193,41 @@ class Streams:
         # Its first reader may have left before it could begin.
         self.start(stream)
 
+    async def erase(self, user_id: str, session_id: str | None = None) -> bool:
+        """Erase what finished streams of a session, or all of a user, have said, wherever it is kept.
+
+        Whether there was any. A stream that runs goes on. Raises `StreamsUnavailable`; what was
+        erased by then stays so.
+        """
+        finished = {
+            each.id: each
+            for each in self._finished
+            if each.turn.user_id == user_id and session_id in (None, each.turn.session_id)
+        }
+        stream_ids = set(finished)
+        if self._archive is not None:
+            stream_ids |= await self._archive.of(user_id, session_id)
+        stream_ids -= {each.id for each in self._running}
+        if not stream_ids:
+            return False
+        for stream in finished.values():
+            if stream in self._finished:
+                self._forget(stream)
+        if self._shared is not None:
+            stream_ids = await self._shared.erase(stream_ids)
+        if self._archive is not None:
+            await self._archive.erase(stream_ids, user_id)
+        return bool(stream_ids)
+
+    def erase_for_others(self, stream_id: str) -> None:
+        """Erase a stream that another process has erased, which knows whose it is."""
+        stream = self._kept.get(stream_id)
+        if stream is None or stream not in self._finished:
+            return
+        self._forget(stream)
+        if self._archive is not None:
+            self._archive.forget(stream_id, stream.turn.user_id)
+
     async def drain(self, patience: float) -> None:
         """Admit nobody, give running streams *patience* seconds, then end the rest.
 
