@@ -13,11 +13,15 @@ from services.turn import Turn
 class Place:
     """A turn's hold; `headers` tell its user what is left, and go out with the answer."""
 
-    __slots__ = ("_lease", "headers")
+    __slots__ = ("_lease",)
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
-        self.headers: Mapping[str, str] = lease.headers
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The fields of the answer's head."""
+        return self._lease.headers
 
     def release(self, report: Report | None) -> None:
         """Free the slot, and charge what *report* says; None: there was no answer.

@@ -147,7 +147,7 @@ class _Opening:
         return archive
 
     def context(self, archive: Archive, tokenizer: Tokenizer) -> ConversationContext:
-        recall = Recall(archive.memory, recall_policy(self._settings), count=tokenizer.count)
+        recall = Recall(archive, recall_policy(self._settings), count=tokenizer.count)
         self._stack.push_async_callback(recall.close)
         return ConversationContext(
             archive, recall, history_budget=self._settings.chat.history_token_budget
