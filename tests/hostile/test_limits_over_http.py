@@ -247,7 +247,7 @@ class Fickle:
         yield (TextDelta("yes."), Usage(1, 2, model="gpt-4o-mini"), Finish("stop"))
 
 
-@pytest.mark.parametrize("count", [1_200])
+@pytest.mark.parametrize("count", [2_000])
 async def test_slots_come_back_however_a_stream_ends(start, count):
     await _end_at_random(await start(_roomy(), provider=Fickle()), count, random.Random(1))
 
