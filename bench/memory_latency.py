@@ -55,13 +55,14 @@ _INDEXES: Final = """
 _WEIGHTS: Final = list(accumulate(1 / (rank + 10) for rank in range(len(_VOCABULARY))))
 
 
-def _message(chance: random.Random, words: int = 20) -> str:
+def message(chance: random.Random, words: int = 20) -> str:
+    """So many words of chat."""
     content = chance.choices(_VOCABULARY, cum_weights=_WEIGHTS, k=words)
     content[::3] = chance.choices(_STOP, k=len(content[::3]))
     return " ".join(content)
 
 
-async def _fill(
+async def fill(
     database: Database, chance: random.Random, users: Sequence[str], number: int
 ) -> None:
     """Give each of *users* so many messages, through the statement that remembers a turn."""
@@ -71,9 +72,7 @@ async def _fill(
     async with database.connection() as connection, connection.transaction():
         for owner in map(Owner, users):
             for session in range(number // _SESSION):
-                texts = [
-                    entry(owner, f"s-{session}", role, _message(chance), now) for role in roles
-                ]
+                texts = [entry(owner, f"s-{session}", role, message(chance), now) for role in roles]
                 await index.insert(connection, texts)
 
 
@@ -81,7 +80,7 @@ async def _fill_others(database: Database, chance: random.Random, number: int) -
     async with _indexed_at_the_end(database):
         names = [f"other-{n}" for n in range(number // _PER_OTHER)]
         for n in range(0, len(names), _AT_ONCE):
-            await _fill(database, chance, names[n : n + _AT_ONCE], _PER_OTHER)
+            await fill(database, chance, names[n : n + _AT_ONCE], _PER_OTHER)
 
 
 @asynccontextmanager
@@ -105,13 +104,13 @@ async def _measure(database: Database, chance: random.Random, user: str) -> str:
     await memory.search(user, "warm up", limit=10)
     searched, added = [], []
     for number in range(_SEARCHES):
-        question = f"What did I say about {_message(chance, 6)}?"
+        question = f"What did I say about {message(chance, 6)}?"
         began = time.perf_counter()
         await memory.search(user, question, limit=10)
         searched.append(time.perf_counter() - began)
-        turn = Turn("bench", user, _message(chance), session_id=f"new-{number}")
+        turn = Turn("bench", user, message(chance), session_id=f"new-{number}")
         began = time.perf_counter()
-        await memory.add(turn, _message(chance, 60))
+        await memory.add(turn, message(chance, 60))
         added.append(time.perf_counter() - began)
     return f"{_ms(searched)} | {_ms(added)}"
 
@@ -127,7 +126,7 @@ async def _run(url: str, sizes: Sequence[int], others: int) -> None:
         if not await database.fetch_one("SELECT 1 FROM memory_owners LIMIT 1"):
             await _fill_others(database, chance, others)
             for size in sizes:
-                await _fill(database, chance, [f"user-{size}"], size)
+                await fill(database, chance, [f"user-{size}"], size)
             if dialect_of(database) == "postgres":
                 await database.execute("VACUUM ANALYZE")  # as autovacuum does in time
         for size in sizes:

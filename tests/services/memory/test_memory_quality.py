@@ -22,7 +22,9 @@ async def test_most_of_what_answers_a_question_is_among_ten_results(
     score = await evaluate(EmbeddedMemory(migrated_database), made_up(conversations=2))
 
     assert fmean(score.at_10) >= 0.85
-    assert fmean(score.kept) >= 0.8
+    assert fmean(score.kept[0.7]) >= 0.8
+    # The guide: raise the threshold to 0.8 for fewer passages.
+    assert 1 < fmean(score.results[0.8]) < 0.8 * fmean(score.results[0.7])
 
 
 def test_locomos_format_is_read(tmp_path: Path) -> None:
