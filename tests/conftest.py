@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 from loguru import logger
 from patience import await_true
+from ports import free_port
 from postgres import postgres_server, postgres_url
 from redis_server import redis
 
@@ -70,6 +71,12 @@ def token() -> str:
 def bearer(token: str) -> dict[str, str]:
     """The header that carries `token`."""
     return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port where nobody listens, nor will: pytest-sanic's could be anybody's next connection."""
+    return free_port()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
-"""A real Postgres for tests: one server for the session, a fresh database for each test.
+"""A real Postgres for tests: one server for the session, an empty database for each test.
 
-`tests/conftest.py` names this module in `pytest_plugins`; a folder that runs without it imports
-`postgres_server` and `postgres_url` into its own `conftest.py`.
+`tests/conftest.py` imports `postgres_server` and `postgres_url`, so every test may use them.
 """
 
 from __future__ import annotations
