@@ -11,6 +11,7 @@ from sanic import Blueprint, HTTPResponse, empty, json
 from blueprints.body import read_json
 from blueprints.context import (
     ChatRequest,
+    admit_of,
     principal_of,
     request_id_of,
     scenario_of,
@@ -49,7 +50,9 @@ async def ask(request: ChatRequest) -> HTTPResponse | None:
     place = _last_event_id(request) if claim else _START
     if place.at_the_end:
         return empty(204)
-    stream = await services_of(request).streams.open(turn, claim, after=place.after)
+    stream = await services_of(request).streams.open(
+        turn, admit_of(request), claim, after=place.after
+    )
     return await _read_on(request, stream, place.after, prelude=sse.CONNECTED)
 
 

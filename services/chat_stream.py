@@ -39,6 +39,25 @@ class ChatStream:
     then take to close its socket; *max_bytes* bounds its log, and *room* all logs together.
     """
 
+    __slots__ = (
+        "_attached",
+        "_default_model",
+        "_grace",
+        "_grace_timer",
+        "_hooks",
+        "_letting_go",
+        "_max_bytes",
+        "_on_end",
+        "_room",
+        "_stop",
+        "_task",
+        "id",
+        "log",
+        "report",
+        "said",
+        "turn",
+    )
+
     def __init__(
         self,
         stream_id: str,

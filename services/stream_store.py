@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, Protocol, TypeAlias
@@ -65,7 +65,7 @@ class Archive(Protocol):
         """Erase a stream as soon as possible, and its claim. Never blocks or raises."""
         ...
 
-    async def erase(self, stream_ids: Iterable[str], user_id: str) -> None:
+    async def erase(self, stream_ids: Collection[str], user_id: str) -> None:
         """Erase streams of a user, and their claims. Raises `StreamsUnavailable`."""
         ...
 

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = 15.0  # seconds to wait for the next bytes; only a bug takes so long
+from patience import PATIENCE
 
 _FRAME = re.compile(rb"event: (token|usage|done)\ndata: (\{[^\n]*\})(?:\nid: (0?[1-9][0-9]*))?")
 _PREAMBLE = re.compile(rb"(?:retry: [0-9]+\n)?(: [^\n]+)")

@@ -147,7 +147,7 @@ async def test_chaos_loses_and_doubles_nothing(tmp_path, variables, model_upstre
         outcomes = await running
         survivors = [each for each in processes if each.process.poll() is None]
         left = [each.metric("chat_streams") for each in survivors]
-        statuses = [await asyncio.to_thread(each.end) for each in survivors]
+        statuses = [await asyncio.to_thread(each.stop) for each in survivors]
 
     assert [problem for outcome in outcomes for problem in outcome.problems()] == []
     assert len(survivors) == 2

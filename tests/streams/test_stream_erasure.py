@@ -128,7 +128,11 @@ async def test_an_answer_is_erased_wherever_it_was_made(start_node, shared, redi
     maker = await start_node(shared, provider=says("Your dog is Biscuit."))
     other = await start_node(shared, provider=says("Your dog is Biscuit."))
     stream_id = await answered(maker, "k")
-    await asyncio.to_thread(redis.await_key, f"chat:stream:{stream_id}:log")
+
+    async def stored():
+        return (await rows_in(shared))[0] and len(await keys_in(redis)) == 3
+
+    await until(stored)
 
     assert await erase(other, f"sessions/{SESSION}") == 204
 
