@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,7 +34,6 @@ _SAVE = (
     " ON CONFLICT (id) DO UPDATE SET frames = excluded.frames, expires_at = excluded.expires_at"
 )
 
-_ERASE = "DELETE FROM streams WHERE id = :id AND user_id = :user_id"
 _ERASE_EXPIRED = "DELETE FROM streams WHERE expires_at <= :now"
 
 
@@ -84,9 +83,7 @@ class StreamArchive:
 
     async def find(self, stream_id: str, user_id: str) -> StoredStream | None:
         """The stream of that id, if it is *user_id*'s. Raises `StreamsUnavailable`."""
-        row = next(
-            (row for row in reversed(self._rows.waiting) if row and row.id == stream_id), None
-        )
+        row = self._rows.last(lambda row: row is not None and row.id == stream_id)
         if row is not None:
             owner, frames, expires_at = row.user_id, row.frames, row.expires_at
         else:
@@ -100,41 +97,30 @@ class StreamArchive:
 
     async def of(self, user_id: str, session_id: str | None) -> set[str]:
         """The ids of a user's streams, or of a session's. Raises `StreamsUnavailable`."""
-        waiting = {
-            row.id
-            for row in self._rows.waiting
-            if row and row.user_id == user_id and session_id in (None, row.session_id)
-        }
         sql, values = "SELECT id FROM streams WHERE user_id = :user_id", {"user_id": user_id}
         if session_id is not None:
             sql, values = f"{sql} AND session_id = :session_id", values | {"session_id": session_id}
-        with _unavailable():
-            async with asyncio.timeout(_READ):
-                rows: list[Any] = await self._database.fetch_all(sql, values)
-        return waiting | {row["id"] for row in rows}
+        async with _in_reach():
+            await self._rows.written(lambda row: row is not None and row.user_id == user_id)
+            rows: list[Any] = await self._database.fetch_all(sql, values)
+        return {row["id"] for row in rows}
 
     def forget(self, stream_id: str, user_id: str) -> None:
         """Erase a stream as soon as possible, and its claim. Never blocks or raises."""
-        self._drop_claims({stream_id})
-        # Written over what may be on its way, and swept with what has expired.
+        for name in [
+            name for name, (held, _) in self._claims.items() if held.stream_id == stream_id
+        ]:
+            del self._claims[name]
+        # Written over what may be on its way, and erased with what has expired.
         self._rows.put(_Row(stream_id, user_id, None, None, None, None, 0.0))
         self._rows.put(None)
 
     async def erase(self, stream_ids: Collection[str], user_id: str) -> None:
         """Erase streams of a user, and their claims. Raises `StreamsUnavailable`."""
-        self._drop_claims(stream_ids)
-        with _unavailable():
-            async with asyncio.timeout(_READ):
-                await self._rows.discard(lambda row: row is not None and row.id in stream_ids)
-                async with transaction(self._database) as connection:
-                    erased = [{"id": name, "user_id": user_id} for name in stream_ids]
-                    await connection.execute_many(_ERASE, erased)
-
-    def _drop_claims(self, stream_ids: Collection[str]) -> None:
-        for name in [
-            name for name, (held, _) in self._claims.items() if held.stream_id in stream_ids
-        ]:
-            del self._claims[name]
+        for stream_id in stream_ids:
+            self.forget(stream_id, user_id)
+        async with _in_reach():
+            await self._rows.written(lambda row: row is None or row.id in stream_ids)
 
     async def load(self) -> None:
         """Learn the claims of earlier processes. Raises what the database raises."""
@@ -185,12 +171,11 @@ class StreamArchive:
         self._rows.put(row)
 
     async def _fetch(self, stream_id: str) -> Any:
-        with _unavailable():
-            async with asyncio.timeout(_READ):
-                return await self._database.fetch_one(
-                    "SELECT user_id, frames, expires_at FROM streams WHERE id = :id",
-                    {"id": stream_id},
-                )
+        async with _in_reach():
+            return await self._database.fetch_one(
+                "SELECT user_id, frames, expires_at FROM streams WHERE id = :id",
+                {"id": stream_id},
+            )
 
 
 @asynccontextmanager
@@ -202,11 +187,12 @@ async def open_archive(database: Database, *, retention: float) -> AsyncIterator
         yield archive
 
 
-@contextmanager
-def _unavailable() -> Iterator[None]:
+@asynccontextmanager
+async def _in_reach() -> AsyncIterator[None]:
     try:
         with outages_translated():
-            yield
+            async with asyncio.timeout(_READ):
+                yield
     except Unavailable as exc:
         raise StreamsUnavailable(retry_after=1) from exc
 

@@ -6,7 +6,9 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from functools import partial
+from time import monotonic
+from typing import Final, Protocol, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from loguru import logger
@@ -20,10 +22,14 @@ from services.stream_log import Readable, Room
 from services.stream_store import Archive, Claim, Holder, How, SharedStreams
 from services.turn import Turn
 
+T = TypeVar("T")
+
 # Called once when a new answer has ended, with what it was; None: it never started. Never raises.
 Release: TypeAlias = Callable[[Report | None], None]
 # Lets a new answer start, or refuses with a `ServiceError`.
 Admit: TypeAlias = Callable[[Turn], Awaitable[Release]]
+
+_ASK_AGAIN: Final = 0.2
 
 
 class TurnObserver(Protocol):
@@ -36,12 +42,16 @@ class TurnObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How streams live; times in seconds, sizes in bytes."""
+    """How streams live; times in seconds, sizes in bytes.
+
+    *refill* is how long a process may take to tell a Redis that forgot them of its streams.
+    """
 
     grace: float = 30.0
     retention: float = 300.0
     max_stream_bytes: int = 4_194_304
     max_log_bytes: int = 268_435_456
+    refill: float = 4.0
 
 
 class Streams:
@@ -158,6 +168,13 @@ class Streams:
             if row.frames is not None:
                 return stored(stream_id, row.frames)
             if unknown is None:
+                # It may run elsewhere, in a process that has not yet told a Redis that forgot it.
+                if (shared := self._shared) and (
+                    found := await self._once_known(
+                        partial(shared.find, stream_id, user_id, after, how)
+                    )
+                ):
+                    return found
                 return lost(stream_id, after)
         if unknown is not None:
             raise unknown
@@ -173,9 +190,11 @@ class Streams:
             return True
         if self._shared is not None and await self._shared.stop(stream_id, user_id):
             return True
-        if self._archive is None:
+        if self._archive is None or not (row := await self._archive.find(stream_id, user_id)):
             return False
-        return await self._archive.find(stream_id, user_id) is not None
+        if row.frames is None and self._shared is not None:
+            await self._once_known(partial(self._shared.stop, stream_id, user_id))
+        return True
 
     def stop_for_others(self, stream_id: str) -> None:
         """Stop an answer for another process, which knows whose it is."""
@@ -309,6 +328,13 @@ class Streams:
             if self._archive is not None:
                 self._archive.opened(stream, claim)
         return stream
+
+    async def _once_known(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What *ask* says once it says something, but not for ever. Raises `StreamsUnavailable`."""
+        deadline = monotonic() + self._policy.refill
+        while not (answer := await ask()) and monotonic() < deadline:  # noqa: ASYNC110 - Redis tells nobody
+            await asyncio.sleep(_ASK_AGAIN)
+        return answer
 
     def _refuse_if_draining(self) -> None:
         if self.draining:

@@ -96,10 +96,9 @@ class WriteBehind(Generic[Item]):
         if self._weight >= self._pace.batch:
             self._urgent.set()
 
-    @property
-    def waiting(self) -> Sequence[Item]:
-        """The items that are still to be written, oldest first; what comes later is in it too."""
-        return self._waiting
+    def last(self, wanted: Callable[[Item], bool]) -> Item | None:
+        """The last *wanted* item that is still to be written."""
+        return next(filter(wanted, reversed(self._waiting)), None)
 
     async def written(self, wanted: Callable[[Item], bool]) -> None:
         """Wait until no *wanted* item is left to write. Somebody waits: they don't linger."""

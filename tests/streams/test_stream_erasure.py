@@ -29,21 +29,12 @@ def shared(environment, redis):
 
 
 async def answered(node, key, session=SESSION, client=None):
-    """The id of a finished and stored answer that has the secret in it."""
+    """The id of a finished answer that has the secret in it."""
     fields = {"sessionId": session} if session else {}
     async with (client or node.client).ask("My dog?", key=key, **fields) as answer:
         await answer.read_to_end()
     assert SECRET in answer.raw_events
-    url = node.server.app.ctx.settings.storage.database_url.get_secret_value()
-
-    async def stored():
-        async with Database(url) as database:
-            return await database.fetch_one(
-                "SELECT 1 FROM streams WHERE id = :id AND frames IS NOT NULL",
-                {"id": answer.stream_id},
-            )
-
-    await until(stored)
+    await node.idle()
     return answer.stream_id
 
 
@@ -137,7 +128,11 @@ async def test_an_answer_is_erased_wherever_it_was_made(start_node, shared, redi
     maker = await start_node(shared, provider=says("Your dog is Biscuit."))
     other = await start_node(shared, provider=says("Your dog is Biscuit."))
     stream_id = await answered(maker, "k")
-    await asyncio.to_thread(redis.await_key, f"chat:stream:{stream_id}:log")
+
+    async def stored():
+        return (await rows_in(shared))[0] and len(await keys_in(redis)) == 3
+
+    await until(stored)
 
     assert await erase(other, f"sessions/{SESSION}") == 204
 
