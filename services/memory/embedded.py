@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from uuid import uuid4
 
 from databases import Database
@@ -34,7 +34,10 @@ class EmbeddedMemory:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._store = Store(SqliteIndex() if dialect_of(database) == "sqlite" else PostgresIndex())
+        sqlite = dialect_of(database) == "sqlite"
+        self._store = Store(SqliteIndex() if sqlite else PostgresIndex())
+        # SQLite takes one writer at a time; those who wait for it there poll, and at last give up.
+        self._alone = asyncio.Lock() if sqlite else nullcontext()
         self._prepared = False
         self._preparing = asyncio.Lock()
 
@@ -59,7 +62,7 @@ class EmbeddedMemory:
             if text.strip()
         ]
         if entries:
-            async with self._connected() as connection:
+            async with self._alone, self._connected() as connection:
                 await self._store.insert(connection, entries)
 
     async def search(
@@ -81,7 +84,7 @@ class EmbeddedMemory:
 
     async def forget(self, user_id: str, session_id: str | None = None) -> None:
         """Erase one session of *user_id*, or everything: texts, index and counts."""
-        async with self._connected(), transaction(self._database) as connection:
+        async with self._alone, self._connected(), transaction(self._database) as connection:
             await self._store.erase(connection, Owner(user_id), session_id)
 
     async def _best(
