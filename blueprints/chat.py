@@ -11,6 +11,7 @@ from sanic import Blueprint, HTTPResponse, empty, json
 from blueprints.body import read_json
 from blueprints.context import (
     ChatRequest,
+    admit_of,
     principal_of,
     request_id_of,
     scenario_of,
@@ -47,7 +48,9 @@ async def ask(request: ChatRequest) -> HTTPResponse | None:
     """Answer one message with an event stream."""
     turn, claim = await _asked(request)
     place = _last_event_id(request) if claim else _START
-    stream = await services_of(request).streams.open(turn, claim, after=place.after)
+    stream = await services_of(request).streams.open(
+        turn, admit_of(request), claim, after=place.after
+    )
     return await _read_on(request, stream, place, prelude=sse.CONNECTED)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from blueprints import wire
 from blueprints.openapi_parts import (
+    LIMITS,
     Json,
     json_response,
     operation,
@@ -152,6 +153,7 @@ _CHAT: Final = {
                             "value": stream_text(_FAILURE),
                         },
                     },
+                    LIMITS,
                 ),
                 "204": _NOTHING_NEW,
             },

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 from databases import Database
@@ -18,6 +18,8 @@ from databases.core import DatabaseURL
 from databases.interfaces import ConnectionBackend, DatabaseBackend, TransactionBackend
 from sqlalchemy import BindParameter, TextClause
 from sqlalchemy.sql import ClauseElement
+
+T = TypeVar("T")
 
 _CONNECTIONS: Final = 8
 
@@ -137,8 +139,11 @@ class _Connection(ConnectionBackend):
         await self.run(*_sql(query))
 
     async def execute_many(self, queries: Sequence[ClauseElement]) -> None:
-        for query in queries:
-            await self.execute(query)
+        statements = [_sql(query) for query in queries]
+        if statements:
+            # They differ in their values only.
+            values = [values for _, values in statements]
+            await self._whole(self.raw_connection.executemany(statements[0][0], values))
 
     async def iterate(self, query: ClauseElement) -> AsyncGenerator[Any, None]:
         for row in await self.fetch_all(query):
@@ -149,8 +154,11 @@ class _Connection(ConnectionBackend):
 
     async def run(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Any]:
         """Run *sql* in the connection's thread, to the end; all its rows."""
+        return list(await self._whole(self.raw_connection.execute_fetchall(sql, values or {})))
+
+    async def _whole(self, query: Awaitable[T]) -> T:
         try:
-            return list(await self.raw_connection.execute_fetchall(sql, values or {}))
+            return await query
         except asyncio.CancelledError:
             self._interrupted = True
             raise

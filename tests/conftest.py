@@ -10,7 +10,9 @@ from typing import Any
 
 import hypothesis
 import pytest
+from loguru import logger
 from postgres import postgres_server, postgres_url
+from redis_server import redis
 
 from app import create_app
 from blueprints.context import ChatApp
@@ -18,7 +20,7 @@ from sanic_server import release_apps, teach_pytest_sanic
 from settings import Settings
 from settings.development import development_token
 
-__all__ = ["postgres_server", "postgres_url"]  # fixtures of every test
+__all__ = ["postgres_server", "postgres_url", "redis"]  # fixtures of every test
 
 teach_pytest_sanic()
 
@@ -68,17 +70,24 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@pytest.fixture
+def lines() -> Iterator[list[tuple[str, str]]]:
+    """What is logged at info and above, as (level, phrase)."""
+    written: list[tuple[str, str]] = []
+    sink = logger.add(
+        lambda line: written.append((line.record["level"].name, line.record["message"])),
+        level="INFO",
+    )
+    yield written
+    logger.remove(sink)
+
+
 @pytest.fixture(autouse=True)
-def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that leaves a task behind has found a leak, or is one.
+def _nothing_is_left(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Every test may be a coroutine; one that leaves a task behind has found a leak, or is one.
 
     Apps are forgotten, served or not: Sanic keeps a register of names, and much else.
     """
-    if "loop" not in request.fixturenames:
-        yield
-        release_apps()
-        return
-    loop: asyncio.AbstractEventLoop = request.getfixturevalue("loop")
     yield
     release_apps()
     left = [task for task in asyncio.all_tasks(loop) if not task.done()]

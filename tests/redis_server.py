@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from patience import await_true
 from ports import free_port
 from redis import Redis
@@ -79,3 +80,10 @@ class RedisServer:
         with suppress(RedisConnectionError), Redis(port=self.port) as client:
             return bool(client.ping())
         return False
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, which forgets everything when it is killed."""
+    with running_redis(tmp_path) as server:
+        yield server

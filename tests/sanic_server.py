@@ -169,6 +169,8 @@ class _Connections:
         await _ended(self._tasks)
 
     def _made(self, connection: HttpProtocol) -> None:
+        if connection._task is None:
+            return  # refused, and another protocol's now
         self._open.add(connection)
         self._none_open.clear()
         self._tasks.add(connection._task)

@@ -8,11 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 from databases import Database
+from patience import PATIENCE
 
 
 async def rows_of(url: str, number: int) -> list[tuple[str, dict[str, Any]]]:
     """Type and payload of the rows, once there are so many: the oldest first."""
-    async with Database(url) as database, asyncio.timeout(30):
+    async with Database(url) as database, asyncio.timeout(PATIENCE):
         while True:
             found = await database.fetch_all(
                 "SELECT type, payload_json FROM telemetry_events ORDER BY created_at, type DESC"

@@ -12,7 +12,7 @@ from databases.core import Connection
 
 from services.dialect import dialect_of
 from services.memory import Passage
-from services.memory.entry import entry
+from services.memory.entry import Entry, entry
 from services.memory.owner import Owner
 from services.memory.postgres import PostgresIndex
 from services.memory.scoring import contenders, coverage, in_context, rank
@@ -53,17 +53,24 @@ class EmbeddedMemory:
 
         A turn without a session is remembered as a session of its own.
         """
-        owner = Owner(turn.user_id)
-        session_id = turn.session_id or f"once-{uuid4().hex}"
-        said: list[tuple[Role, str]] = [("user", turn.message), ("assistant", answer)]
-        entries = [
-            entry(owner, session_id, role, text, turn.asked_at)
-            for role, text in said
-            if text.strip()
-        ]
-        if entries:
+        await self.add_all([(turn, answer)])
+
+    async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
+        """Remember turns and their answers: all of them, or none."""
+        remembered = []
+        for turn, answer in said:
+            if entries := _entries(turn, answer):
+                remembered.append(entries)
+            await asyncio.sleep(0)  # indexing takes a while, and others have streams to serve
+        # In one order in every process: two that wait for each other's owners would both fail.
+        remembered.sort(key=lambda entries: entries[0].owner)
+        if len(remembered) == 1:
+            # One statement: a transaction of its own, in one exchange with the database.
             async with self._alone, self._connected() as connection:
-                await self._store.insert(connection, entries)
+                await self._store.insert(connection, remembered)
+        elif remembered:
+            async with self._alone, self._connected(), transaction(self._database) as connection:
+                await self._store.insert(connection, remembered)
 
     async def search(
         self, user_id: str, query: str, *, limit: int, session_id: str | None = None
@@ -110,3 +117,12 @@ class EmbeddedMemory:
             # One connection for all queries of a call.
             async with self._database.connection() as connection:
                 yield connection
+
+
+def _entries(turn: Turn, answer: str) -> list[Entry]:
+    owner = Owner(turn.user_id)
+    session_id = turn.session_id or f"once-{uuid4().hex}"
+    said: list[tuple[Role, str]] = [("user", turn.message), ("assistant", answer)]
+    return [
+        entry(owner, session_id, role, text, turn.asked_at) for role, text in said if text.strip()
+    ]

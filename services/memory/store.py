@@ -63,9 +63,10 @@ class Store:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Append *entries*, at least one and all of one session, to it."""
-        await self._index.insert(connection, entries)
+    async def insert(self, connection: Connection, turns: Iterable[Sequence[Entry]]) -> None:
+        """Append the entries of each of *turns*, at least one and all of one session, to it."""
+        for entries in turns:
+            await self._index.insert(connection, entries)
 
     async def erase(self, connection: Connection, owner: Owner, session_id: str | None) -> None:
         """Erase a session, or all of *owner*; *connection* is in a transaction."""

@@ -51,20 +51,19 @@ class House:
             lambda turn: self.provider.stream(PROMPT),
             accountant,
             default_model="gpt-4o-mini",
-            admit=self.admit,
             observers=[*observers, self.told.append],
             policy=policy,
         )
 
-    async def admit(self, turn) -> Place:
+    async def admit(self, turn):
         if self._door is not None:
             self._door.at.set()
             await self._door.opens.wait()
         self.places.append(Place())
-        return self.places[-1]
+        return self.places[-1].release
 
     async def opened(self, **fields):
-        return await self.streams.open(Turn("req_1", "alice", "Hello", **fields))
+        return await self.streams.open(Turn("req_1", "alice", "Hello", **fields), self.admit)
 
 
 @pytest.fixture

@@ -16,11 +16,6 @@ from sanic_server import SanicServer
 from services.bootstrap import Services
 
 
-@pytest.fixture(autouse=True)
-def _in_a_loop(loop: Any) -> None:
-    """Every test here may be a coroutine."""
-
-
 class Node:
     """A running service."""
 

@@ -32,7 +32,7 @@ from upstream import (
 SORRY = "Server error, please try again later."
 BUSY = "Overloaded, please try again soon."
 LATE = "Request timed out. Please try again with a shorter message."
-HURRIED = {"OPENAI_FIRST_TOKEN_TIMEOUT_MS": "200", "OPENAI_IDLE_TIMEOUT_MS": "200"}
+HURRIED = {"OPENAI_FIRST_TOKEN_TIMEOUT_MS": "200"}
 TOLD = "Hello world"
 
 
@@ -149,7 +149,7 @@ async def test_what_ends_well(
         ),
         pytest.param(
             hangs(),
-            {"OPENAI_TOTAL_TIMEOUT_MS": "300"},
+            {"OPENAI_TOTAL_TIMEOUT_MS": "2000"},
             LATE,
             1,
             {"code": "OPENAI_TIMEOUT", "status": None, "phase": "total"},
@@ -244,7 +244,9 @@ async def test_what_fails_after_the_first_word_is_told_counted_and_never_tried_a
     phase: str,
 ) -> None:
     upstream.plays(script)
-    client: ChatClient = await serving(asking | {"OPENAI_IDLE_TIMEOUT_MS": "200"})
+    # What breaks must not be taken for a silence, however long this machine takes to notice.
+    idle = {"OPENAI_IDLE_TIMEOUT_MS": "200"} if phase == "idle" else {}
+    client: ChatClient = await serving(asking | idle)
 
     reply = await client.ask("hi")
     (_, row), (_, failure) = await rows_of(environment["DATABASE_URL"], 2)

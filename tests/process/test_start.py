@@ -51,6 +51,18 @@ def test_an_answer_has_no_headers_that_nobody_asked_for(tmp_path):
     ]
 
 
+def refused(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A start that is expected to end by itself."""
+    return subprocess.run(
+        procfile_command(),
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "LOG_FILE": "", **variables},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
 @pytest.mark.parametrize(
     ("variables", "named"),
     [
@@ -71,16 +83,7 @@ def test_an_answer_has_no_headers_that_nobody_asked_for(tmp_path):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_bad_value_stops_the_start_with_one_line_that_names_it(variables, named):
-    environment = {"PATH": os.environ["PATH"], "LOG_FILE": "", **variables}
-
-    ended = subprocess.run(
-        procfile_command(),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    ended = refused(variables)
 
     assert ended.returncode == 1
     assert "ERROR" not in ended.stdout
@@ -92,21 +95,7 @@ def test_a_bad_value_stops_the_start_with_one_line_that_names_it(variables, name
 def test_a_port_that_is_taken_stops_the_start_with_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        environment = {
-            "PATH": os.environ["PATH"],
-            "LOG_FILE": "",
-            "HOST": "127.0.0.1",
-            "PORT": port,
-        }
-
-        ended = subprocess.run(
-            procfile_command(),
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        ended = refused({"HOST": "127.0.0.1", "PORT": port})
 
     assert ended.returncode == 1
     assert (

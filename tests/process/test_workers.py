@@ -13,19 +13,13 @@ import psutil
 import pytest
 from patience import PATIENCE, await_true
 from process_service import ROOT, started
-from redis_server import RedisServer
-
-from tests.postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
 
 CHAT = "/api/v1/chat"
 
 
 @pytest.fixture
-def variables(postgres_url, tmp_path):  # noqa: F811 - the fixture
-    redis = RedisServer(tmp_path)
-    redis.start()
-    yield {"WEB_CONCURRENCY": "2", "DATABASE_URL": postgres_url, "REDIS_URL": redis.url}
-    redis.kill()
+def variables(postgres_url, redis):
+    return {"WEB_CONCURRENCY": "2", "DATABASE_URL": postgres_url, "REDIS_URL": redis.url}
 
 
 def workers_of(service) -> list[psutil.Process]:

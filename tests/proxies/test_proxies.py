@@ -20,11 +20,6 @@ PROXIES = {"nginx": nginx, "apache": apache}
 BEATING = {"OPENAI_SSE_HEARTBEAT_MS": "100"}
 
 
-@pytest.fixture(autouse=True)
-def _in_a_loop(loop: Any) -> None:
-    """Every test here may be a coroutine."""
-
-
 @pytest.fixture
 def go_on() -> asyncio.Event:
     """What the answer waits for after its first word."""

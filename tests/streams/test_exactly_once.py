@@ -128,11 +128,16 @@ async def test_a_stream_whose_first_reader_never_came_ends_after_the_grace_perio
     node = await start_node({"STREAM_RESUME_GRACE_MS": "20"}, provider=ScriptedProvider(None))
     streams = node.services.streams
     turn = Turn("req", "test-user-id", "hi", resumable=True)
+    released = []
 
-    stream = await streams.open(turn, Claim("test-user-id", "k", b"digest"))
+    async def admit(turn):
+        return released.append
+
+    stream = await streams.open(turn, admit, Claim("test-user-id", "k", b"digest"))
     await node.idle()
 
     assert stream.log.ended
+    assert released == [stream.report]
     assert len(streams) == 0
 
 

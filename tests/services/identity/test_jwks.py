@@ -15,25 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_pri
 from hypothesis import given
 from hypothesis import strategies as st
 from key_server import KeyServer, SigningKey, as_json, serving
-from loguru import logger
 from patience import PATIENCE
 
 from services.errors import KeysUnavailable
 from services.jwks import MAX_BYTES, BadKeySet, issuer_of, open_keys, read_key_set
 
 ALWAYS: dict[str, float] = {"renew_after": 0.0, "cooldown": 0.0, "retry": 0.0}
-
-
-@pytest.fixture
-def lines():
-    """What is logged at info and above, as (level, phrase)."""
-    written: list[tuple[str, str]] = []
-    sink = logger.add(
-        lambda line: written.append((line.record["level"].name, line.record["message"])),
-        level="INFO",
-    )
-    yield written
-    logger.remove(sink)
 
 
 def test_a_supabase_project_publishes_its_keys_beside_its_issuer():

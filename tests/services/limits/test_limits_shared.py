@@ -10,7 +10,6 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from loguru import logger
 from redis_server import RedisServer
 
 from services.errors import BudgetExceeded, RateLimited
@@ -43,18 +42,6 @@ async def process(
             )
 
         yield start
-
-
-@pytest.fixture
-def lines():
-    """What is logged at info and above, as (level, phrase)."""
-    written: list[tuple[str, str]] = []
-    sink = logger.add(
-        lambda line: written.append((line.record["level"].name, line.record["message"])),
-        level="INFO",
-    )
-    yield written
-    logger.remove(sink)
 
 
 async def test_processes_share_the_requests_of_a_minute(process):

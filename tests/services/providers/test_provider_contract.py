@@ -46,7 +46,7 @@ def _anthropic(transport: Transport, url: str) -> Provider:
 
 
 def _stub(transport: Transport, url: str) -> Provider:
-    return Stub(story_duration=0.2)
+    return Stub(story_duration=2.0)  # longer than the deadline below
 
 
 def _played(transport: Transport, url: str) -> Provider:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from answers import batches_of, events_of, failure_of, settled, text_of
+from patience import PATIENCE
 from upstream import Reply, Script, Upstream, closes_when_reused, lingers, openai, openai_events
 
 from services.errors import ProviderError, ProviderUnavailable
@@ -14,9 +15,6 @@ from services.providers.openai import OpenAI
 from services.providers.retry import Retrying
 from services.providers.transport import Transport
 from services.turn import Prompt
-
-PATIENT = 30.0
-"""Seconds for a busy machine to see a socket break; the service itself gives it one."""
 
 
 def retried(transport: Transport, url: str, *, max_retries: int = 2) -> Retrying:
@@ -30,7 +28,7 @@ async def test_a_stale_socket_costs_neither_a_wait_nor_a_retry(
     upstream: Upstream, prompt: Prompt, max_retries: int
 ) -> None:
     upstream.plays(closes_when_reused(openai("Hello")))
-    async with Transport("openai", stale_within=PATIENT) as transport:
+    async with Transport("openai", stale_within=PATIENCE) as transport:
         provider = retried(transport, upstream.url, max_retries=max_retries)
         await text_of(provider, prompt)
         await settled(transport)
@@ -54,7 +52,7 @@ async def test_a_reset_is_as_good_as_an_end(upstream: Upstream, prompt: Prompt) 
         await (_reset if len(upstream.requests) == 2 else openai("Hello"))(reply)
 
     upstream.plays(resets_when_reused)
-    async with Transport("openai", stale_within=PATIENT) as transport:
+    async with Transport("openai", stale_within=PATIENCE) as transport:
         provider = retried(transport, upstream.url)
         await text_of(provider, prompt)
         await settled(transport)
@@ -69,7 +67,7 @@ async def test_a_pool_full_of_stale_sockets_fails_nobody(
     """As when a provider's front end restarts; each second request is on a connection of its own."""
     everybody_is_here = asyncio.Event()
     upstream.plays(closes_when_reused(lingers(*openai_events("Hello"), after=everybody_is_here)))
-    async with Transport("openai", max_sockets=5, stale_within=PATIENT) as transport:
+    async with Transport("openai", max_sockets=5, stale_within=PATIENCE) as transport:
         provider = retried(transport, upstream.url)
         for _ in range(5):
             await text_of(provider, prompt)
@@ -112,7 +110,7 @@ async def test_a_new_connection_that_breaks_is_a_failed_attempt(
     upstream: Upstream, prompt: Prompt
 ) -> None:
     upstream.plays(_drop)
-    async with Transport("openai", stale_within=PATIENT) as transport:
+    async with Transport("openai", stale_within=PATIENCE) as transport:
         error = await _failure(transport, upstream, prompt)
 
         assert isinstance(error, ProviderUnavailable)
@@ -122,7 +120,7 @@ async def test_a_new_connection_that_breaks_is_a_failed_attempt(
 
 async def test_the_second_request_is_the_last(upstream: Upstream, prompt: Prompt) -> None:
     upstream.plays(openai("Hello"), _drop)
-    async with Transport("openai", stale_within=PATIENT) as transport:
+    async with Transport("openai", stale_within=PATIENCE) as transport:
         provider = retried(transport, upstream.url, max_retries=0)
         await text_of(provider, prompt)
         await settled(transport)

@@ -19,6 +19,7 @@ from services.database import open_database
 from services.dialect import dialect_of
 from services.telemetry import TelemetryEvent, Value
 from services.telemetry.database import DatabaseSink
+from services.write_behind import Pace
 from tests.postgres import PostgresServer
 from tests.services.telemetry.conftest import Log, Store
 
@@ -32,7 +33,7 @@ def event(request_id: str = "req_1", payload: Mapping[str, Value] | None = None)
 
 def sink_of(store: Store, **options: Any) -> DatabaseSink:
     quick: Mapping[str, Any] = {"linger": 0.001, "retry": 0.01, "retry_at_most": 0.05, "close": 20}
-    return DatabaseSink(store.database, **{**quick, **options})
+    return DatabaseSink(store.database, Pace(**{"capacity": 10_000, **quick, **options}))
 
 
 async def request_ids(database: Database) -> list[str]:
@@ -198,7 +199,8 @@ async def test_a_database_that_answers_nothing_holds_up_nobody(
 ) -> None:
     """Not even at the end: the process has a deadline of its own to stop by."""
     async with open_database(postgres_url) as database:
-        sink = DatabaseSink(database, linger=0.001, patience=0.05, close=0.1, stop=0.1)
+        pace = Pace(linger=0.001, attempt=0.05, close=0.1, stop=0.1)
+        sink = DatabaseSink(database, pace)
         with postgres_server.frozen():
             async with sink.writing():
                 for n in range(25):
@@ -241,7 +243,7 @@ async def test_a_row_the_database_refuses_takes_no_other_with_it(store: Store, l
 
 
 async def test_a_batch_whose_answer_was_lost_is_not_written_twice(store: Store) -> None:
-    sink = DatabaseSink(Forgetful(store.database), linger=0.001, retry=0.001)
+    sink = DatabaseSink(Forgetful(store.database), Pace(linger=0.001, retry=0.001))
     async with sink.writing():
         for n in range(3):
             sink.record(event(f"req_{n}"))
