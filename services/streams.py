@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -16,6 +17,7 @@ from services.distant_readers import DistantReaders
 from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
 from services.replay import Losses, stored
 from services.report import Accountant, Report
+from services.starts import Starts
 from services.stream_log import Readable, Room
 from services.stream_store import Archive, Claim, Holder, How, SharedStreams
 from services.turn import Turn
@@ -82,6 +84,7 @@ class Streams:
         self._claims: dict[str, tuple[bytes, ChatStream]] = {}
         self._claim_of: dict[ChatStream, Claim] = {}
         self._finished: dict[ChatStream, asyncio.TimerHandle] = {}  # oldest end first
+        self._starts = Starts()
         self._room = Room(self._policy.max_log_bytes, self._make_room)
         self._losses = Losses()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -135,10 +138,10 @@ class Streams:
             return self._losses.tell(claim.name, "", after)
 
     def start(self, stream: Readable) -> None:
-        """Begin to answer, if that is done here and has not happened yet."""
+        """Begin to answer, now or soon, if that is done here and has not happened yet."""
         if not isinstance(stream, ChatStream):
             return
-        stream.start(self._answer)
+        self._starts.add(partial(stream.start, self._answer))
 
     async def find(
         self, stream_id: str, user_id: str, *, after: int = 0, how: How = "resumed"
