@@ -1,4 +1,4 @@
-"""Starts: answers begin a few at a time, so that whoever has just come gets the first bytes first."""
+"""Starts: while connections pour in, answers wait to begin, so that everybody gets the first bytes first."""
 
 from __future__ import annotations
 
@@ -7,38 +7,46 @@ from collections import deque
 from collections.abc import Callable
 
 AT_ONCE = 4
+PATIENCE = 0.5  # seconds
 
 
 class Starts:
-    """Calls what begins an answer: at once, or if many begin in one turn of the event loop, in a later one.
+    """Calls what begins an answer: at once, or in a burst when no more come, or after *patience* seconds.
 
-    A thousand who connect together are a few long turns of the loop. If all whose request was read
-    in one of them began to be answered in the next, prompts, provider connections and first tokens
-    would come before the first bytes of those who still wait to be read.
+    The event loop accepts one connection per turn (libuv since 1.45). If the answers of a thousand
+    who connect together began as they came, a prompt, a provider's connection and first tokens
+    for each would come before the first bytes of the last. A burst is over with the first turn in
+    which nothing was added; from then on *at_once* begin per turn, in order.
     """
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
+    def __init__(self, at_once: int = AT_ONCE, patience: float = PATIENCE) -> None:
         self._at_once = at_once
-        self._left = at_once
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._patience = patience
+        self._waiting: deque[tuple[float, Callable[[], None]]] = deque()  # the oldest first
         self._turning = False
+        self._added = False
 
     def add(self, begin: Callable[[], None]) -> None:
         """Call *begin*, now or soon, after those that were added before."""
-        if self._left and not self._waiting:
-            self._left -= 1
-            begin()
+        loop = asyncio.get_running_loop()
+        self._added = True
+        if self._turning:
+            self._waiting.append((loop.time(), begin))
         else:
-            self._waiting.append(begin)
-        if not self._turning:
             self._turning = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            loop.call_soon(self._turn)
+            begin()
 
     def _turn(self) -> None:
-        self._left = self._at_once
-        self._turning = bool(self._waiting)
-        if self._turning:
-            asyncio.get_running_loop().call_soon(self._turn)
-        while self._waiting and self._left:
-            self._left -= 1
-            self._waiting.popleft()()
+        """Once per turn of the loop, from the one after something was added to the first idle one."""
+        added, self._added = self._added, False
+        self._turning = added or bool(self._waiting)
+        if not self._turning:
+            return
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._turn)
+        if not added:
+            for _ in range(min(self._at_once, len(self._waiting))):
+                self._waiting.popleft()[1]()
+        elif self._waiting and self._waiting[0][0] <= loop.time() - self._patience:
+            self._waiting.popleft()[1]()
