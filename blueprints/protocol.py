@@ -125,6 +125,18 @@ class StrictProtocol(HttpProtocol):
         # Sanic's own are `asyncio.Event`s, of 0.8 KiB each for as long as the connection is open.
         self._can_write, self._data_received = Gate(is_open=True), Gate()  # type: ignore[assignment]
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, if there is room for one more."""
+        crowd = getattr(self.app.ctx, "crowd", None)
+        if crowd is None or crowd.enter(self, transport):
+            super().connection_made(transport)  # type: ignore[no-untyped-call]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, and make room."""
+        super().connection_lost(exc)  # type: ignore[no-untyped-call]
+        if (crowd := getattr(self.app.ctx, "crowd", None)) is not None:
+            crowd.leave(self)
+
     def data_received(self, data: bytes) -> None:
         """Take *data*; what comes in does not excuse a late head or a reader that takes nothing."""
         counted_from = self._time

@@ -65,7 +65,7 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the answer used, in tokens. `tokens_in` includes the `cached` ones.
+    """What the answer used, in tokens. `tokens_in` includes those read from and `written` to a cache.
 
     Providers leave `cost_usd` None; it is priced once, in `report.py`.
     """
@@ -74,6 +74,7 @@ class Usage:
     tokens_out: int
     model: str
     cached: int = 0
+    written: int = 0
     cost_usd: Decimal | None = None
     estimated: bool = False
 

@@ -19,6 +19,7 @@ from services.providers.failures import timed_out
 
 _DNS_TTL = 60
 _KEEP_ALIVE = 30.0
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 
 class Transport:
@@ -26,7 +27,8 @@ class Transport:
 
     Up to *max_sockets* streams at a time share a keep-alive pool. One more never waits for a
     socket: it gets a connection of its own, closed after use. Durations are seconds.
-    *proxy* is a URL, see `proxy_for`. Certificates are verified, and no redirect is followed: it
+    A pooled socket that breaks before it answers, *stale_within* seconds after it was taken, was closed
+    already: the request goes out again, at once and on a new connection, within the same attempt. *proxy* is a URL, see `proxy_for`. Certificates are verified, and no redirect is followed: it
     would carry the key to wherever it points.
     """
 
@@ -38,10 +40,12 @@ class Transport:
         connect_timeout: float = 5.0,
         first_token_timeout: float = 20.0,
         idle_timeout: float = 30.0,
+        stale_within: float = 1.0,
         proxy: str | None = None,
     ) -> None:
         self.provider = provider
         self.pool_hits = 0
+        self.stale_sockets = 0
         self.connects = 0
         self.overflows = 0
         self.connect_seconds = 0.0
@@ -50,6 +54,7 @@ class Transport:
         self._max_sockets = max_sockets
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout)
         self._patience = Patience(first_token=first_token_timeout, idle=idle_timeout)
+        self._stale_within = stale_within
         self._proxy = proxy
         self._pool: aiohttp.ClientSession
         self._overflow: aiohttp.ClientSession
@@ -97,7 +102,17 @@ class Transport:
         self._pooled += pooled
         opening = _Opening(math.inf if deadline is None else deadline)
         try:
-            response = await self._send(session, url, headers, body, opening)
+            try:
+                response = await self._send(session, url, headers, body, opening)
+            except ProviderUnavailable as failure:
+                if not opening.was_stale(failure.__cause__, self._stale_within):
+                    raise
+                # Not from the pool: the sockets beside it were closed by the same restart, or will be.
+                self.stale_sockets += 1
+                self._pooled -= 1
+                pooled = False
+                opening = _Opening(opening.deadline)
+                response = await self._send(self._overflow, url, headers, body, opening)
         except BaseException:
             self._pooled -= pooled
             raise
@@ -194,15 +209,25 @@ class _Opening:
         self.deadline = deadline
         self.connected_at = 0.0
         self.connect = 0.0
+        self._reused = False
         self._started = perf_counter()
 
     def connected(self, patience: float, *, reused: bool) -> None:
         """Begin the wait for a first token, of *patience* seconds."""
+        self._reused = reused
         self.connect = 0.0 if reused else perf_counter() - self._started
         self.connected_at = asyncio.get_running_loop().time()
         if self.connected_at + patience < self.deadline:
             self.phase = "first_token"
             self.timeout.reschedule(self.connected_at + patience)
+
+    def was_stale(self, cause: BaseException | None, within: float) -> bool:
+        """Whether *cause*, coming now, shows that the provider had closed the socket before it was reused.
+
+        One that breaks later than *within* seconds had taken the request: that attempt has failed.
+        """
+        waited = asyncio.get_running_loop().time() - self.connected_at
+        return self._reused and isinstance(cause, _CLOSED) and waited < within
 
 
 def proxy_for(url: str) -> str | None:

@@ -12,11 +12,6 @@ from services.providers.transport import Transport
 from services.turn import Message, Prompt
 
 
-@pytest.fixture(autouse=True)
-def _loop(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
-    return loop
-
-
 @pytest.fixture
 async def upstream(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Upstream]:
     """A provider's server, playing whatever a test gives it."""
