@@ -11,7 +11,7 @@ from loguru import logger
 
 from services import sse
 from services.errors import ProviderError
-from services.events import Batch, Batches, Event, Finish, TextDelta, Usage
+from services.events import Batch, Batches, Event, Finish, Offer, TextDelta, Usage
 from services.report import Report
 from services.stream_log import Reader, Room, StreamLog
 from services.turn import Turn
@@ -153,6 +153,8 @@ class ChatStream:
                         break  # somebody below has swallowed the cancellation
                     if not self.log.ended:
                         self._take(batch)
+                        if isinstance(batch, Offer):
+                            await batch.push(self._take_pushed)
         except asyncio.CancelledError:
             if self._stop is None:
                 self._end_stopped()
@@ -171,6 +173,11 @@ class ChatStream:
     def _task_done(self, task: asyncio.Task[None]) -> None:
         # A task that is cancelled before its first step never enters its `try`.
         self._end_stopped()
+
+    def _take_pushed(self, batch: Batch) -> None:
+        # A stop may have ended the log already, before its cancellation has reached the task.
+        if self._stop is None:
+            self._take(batch)
 
     def _take(self, batch: Batch) -> None:
         texts = [event.text for event in batch if type(event) is TextDelta]

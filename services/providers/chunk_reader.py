@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 
 import aiohttp
 
 HIGH_WATER = 65_536  # bytes that may wait for the reader before the socket has to
 
-_PLAIN_HEAD = re.compile(rb"HTTP/1\.1 200 [^\r\n]*(?:\r\n[^\r\n]+)+\r\n\r\n")
-_CODING = re.compile(rb"(?i)\r\n((?:transfer|content)-encoding):[ \t]*([^\r\n]*)")
 _SIZE = re.compile(rb"0*([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 _LONGEST_SIZE = 10
+_HEAD_END = b"\r\n\r\n"
 
 
 class ChunkwiseResponse(aiohttp.ClientResponse):
@@ -53,6 +53,7 @@ class ChunkReader(asyncio.Protocol):
         self._left = 0  # bytes to come of the chunk at hand, its CRLF included
         self._size = 0
         self._paused = False
+        self._sink: Callable[[bytes], bool] | None = None
         self._arrival: asyncio.Future[None] | None = None
         transport.set_protocol(self)
 
@@ -76,6 +77,20 @@ class ChunkReader(asyncio.Protocol):
         self._arrival = asyncio.get_running_loop().create_future()
         return self._arrival
 
+    async def push(self, sink: Callable[[bytes], bool]) -> None:
+        """Call *sink* with what arrives as it arrives, until it returns False or `flowing` is so.
+
+        Raises what *sink* raises.
+        """
+        self._sink = sink
+        try:
+            if self.arrived:
+                self._push(sink)
+            while self.flowing and self._sink is not None:
+                await self.arrival()
+        finally:
+            self._sink = None
+
     def stop(self) -> None:
         """Throw away what has arrived: aiohttp's reader was told why the answer ends here."""
         self.flowing = False
@@ -86,14 +101,16 @@ class ChunkReader(asyncio.Protocol):
         """Take in what the socket brought."""
         if self._in_body:
             self._read(data)
-        elif (head := _PLAIN_HEAD.match(data)) and _is_chunked(head[0]):
+        elif _is_plain(head := data[: data.find(_HEAD_END) + len(_HEAD_END)]):
             self._in_body = True
-            self._handler.data_received(head[0])
-            if len(data) > head.end():
-                self._read(data[head.end() :])
+            self._handler.data_received(head)
+            self._read(data[len(head) :])
         else:
             self._hand_back(data)
-        self._wake()
+        if self._sink is None or not self.arrived:
+            self._wake()
+        else:
+            self._push(self._sink)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Have aiohttp tell what that means for the answer."""
@@ -112,6 +129,18 @@ class ChunkReader(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Have aiohttp send on."""
         self._handler.resume_writing()
+
+    def _push(self, sink: Callable[[bytes], bool]) -> None:
+        try:
+            if not sink(self.take()):
+                self._sink = None
+        except Exception as exc:
+            self._sink = None
+            if self._arrival is None or self._arrival.done():
+                raise
+            self._arrival.set_exception(exc)
+        if self._sink is None or not self.flowing:
+            self._wake()
 
     def _wake(self) -> None:
         if self._arrival is not None and not self._arrival.done():
@@ -176,9 +205,15 @@ class ChunkReader(asyncio.Protocol):
             self._transport.resume_reading()
 
 
-def _is_chunked(head: bytes) -> bool:
-    codings = _CODING.findall(head)
-    return len(codings) == 1 and [each.lower() for each in codings[0]] == [
-        b"transfer-encoding",
-        b"chunked",
-    ]
+def _is_plain(head: bytes) -> bool:
+    """Whether *head* announces chunks, has all its line ends where anybody sees them, and says nothing else."""
+    head = head.lower()
+    lines = head.count(b"\r\n")
+    return (
+        head.startswith(b"http/1.1 200 ")
+        and b"\r\ntransfer-encoding: chunked\r\n" in head
+        and head.count(b"-encoding") == 1
+        and lines == head.count(b"\n") == head.count(b"\r")
+        and b"\r\n " not in head
+        and b"\r\n\t" not in head
+    )

@@ -90,6 +90,23 @@ class Exchange:
         finally:
             self._reading = False
 
+    @property
+    def can_push(self) -> bool:
+        """Whether `push` would."""
+        return self._chunks is not None and self._chunks.flowing
+
+    async def push(self, sink: Callable[[bytes], bool]) -> None:
+        """Call *sink* with what arrives, as it arrives, until it returns False or `read` knows more.
+
+        Raises what *sink* raises.
+        """
+        if self._chunks is not None:
+            self._reading = True
+            try:
+                await self._chunks.push(sink)
+            finally:
+                self._reading = False
+
     async def error_body(self) -> bytes:
         """The start of an error's body, as much as comes in good time."""
         body = b""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from answers import Reading
 from upstream import Upstream
 
 from services.providers.transport import Transport
@@ -15,6 +16,12 @@ from services.turn import Message, Prompt
 @pytest.fixture(autouse=True)
 def _loop(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
     return loop
+
+
+@pytest.fixture(params=["pulled", "pushed"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the helpers of `answers` read in both ways there are: what comes is the same."""
+    monkeypatch.setattr(Reading, "takes_offers", request.param == "pushed")
 
 
 @pytest.fixture
