@@ -58,6 +58,7 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
     _serve_docs(app)
     connections.install(app)
     middleware.install(app, plugins)
+    app.ctx.admit = middleware.admission(plugins)
     stack = AsyncExitStack()
 
     @app.before_server_start
@@ -125,6 +126,8 @@ def _serve_one(
     with configure_logging(settings.logging, settings.production, secrets=settings.secrets()):
         for name, meant in settings.near_misses.items():
             logger.bind(variable=name, meant=meant).warning("Unknown setting")
+        if "limits" not in settings.plugins.middleware:
+            logger.warning("MIDDLEWARE does not list limits: there are none")
         server.run(app, listening, on_ready=partial(on_ready, app))
 
 

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from bench.table import machine
 
-NAMES = ("relay", "ttft", "abort", "idle", "connect", "chaos")
+NAMES = ("relay", "ttft", "abort", "idle", "connect", "chaos", "soak")
 
 
 def main(arguments: list[str]) -> int:

@@ -59,7 +59,7 @@ async def _unleash(seed: int, streams: int, folder: Path, database: str, redis: 
                 if each.metric("chat_streams")
             ]
             for each in survivors:
-                if status := await asyncio.to_thread(each.end):
+                if status := await asyncio.to_thread(each.stop):
                     problems.append(f"port {each.port}: exit status {status}")
         await upstream.connected(0)
     problems += miscounted(outcomes, model)

@@ -42,39 +42,59 @@ class Conversation:
 
 
 def read(path: Path, categories: frozenset[int]) -> list[Conversation]:
-    """The conversations in a LoCoMo-format file, with the questions of *categories*."""
-    return [_conversation(sample, categories) for sample in json.loads(path.read_text("utf-8"))]
+    """The conversations in a LoCoMo-format file, with the questions of *categories*.
+
+    Questions whose evidence is missing, or names nothing that was said, are left out.
+    """
+    samples = json.loads(path.read_text("utf-8"))
+    if isinstance(samples, dict):
+        samples = [samples]
+    return [_conversation(sample, n, categories) for n, sample in enumerate(samples, 1)]
 
 
-def _conversation(sample: dict[str, Any], categories: frozenset[int]) -> Conversation:
+def _conversation(sample: dict[str, Any], number: int, categories: frozenset[int]) -> Conversation:
     utterances = list(_utterances(sample["conversation"]))
     known = {utterance.id for utterance in utterances}
     questions = []
-    for qa in sample["qa"]:
-        # Some name several in one text ("D8:6; D9:17"), some name utterances that do not exist.
-        named = {name for text in qa.get("evidence", ()) for name in re.findall(r"D\d+:\d+", text)}
-        if qa["category"] in categories and named & known:
-            evidence = frozenset(named & known)
-            questions.append(Question(qa["question"], qa["category"], evidence))
-    return Conversation(sample["sample_id"], utterances, questions)
+    for qa in sample.get("qa", ()):
+        category = int(qa["category"])
+        evidence = frozenset(_named(qa.get("evidence"))) & known
+        if category in categories and evidence:
+            questions.append(Question(qa["question"], category, evidence))
+    return Conversation(sample.get("sample_id") or f"sample-{number}", utterances, questions)
 
 
 def _utterances(conversation: dict[str, Any]) -> Iterator[Utterance]:
-    number = 1
-    while (session := conversation.get(f"session_{number}")) is not None:
-        at = _moment(conversation.get(f"session_{number}_date_time", ""))
-        for said in session:
-            session_id = f"session_{number}"
-            yield Utterance(said["dia_id"], session_id, at, said["speaker"], said["text"])
+    # Some sessions have a date and nothing else, and numbers may be missing.
+    numbers = sorted(
+        int(key.removeprefix("session_")) for key in conversation if _SESSION.fullmatch(key)
+    )
+    for number in numbers:
+        session_id = f"session_{number}"
+        at = _moment(conversation.get(f"{session_id}_date_time") or "")
+        for said in conversation[session_id] or ():
+            # A picture without a word has only what is seen in it.
+            text = said.get("text") or said.get("blip_caption") or ""
+            for id_ in _named(said["dia_id"]):
+                yield Utterance(id_, session_id, at, said["speaker"], text)
             at += timedelta(seconds=20)
-        number += 1
+
+
+def _named(evidence: object) -> Iterator[str]:
+    """The ids in *evidence*, however they are written: `D8:6; D9:17`, `D9:1 D4:4`, `D:11:26`, `D30:05`."""
+    for session, number in _ID.findall(json.dumps(evidence)):
+        yield f"D{int(session)}:{int(number)}"
 
 
 def _moment(text: str) -> datetime:
     try:
-        return datetime.strptime(text, "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC)
+        return datetime.strptime(text.strip(), "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC)
     except ValueError:
         return datetime(2023, 1, 1, tzinfo=UTC)
+
+
+_SESSION: Final = re.compile(r"session_\d+")
+_ID: Final = re.compile(r"D:?\s*(\d+)\s*:\s*(\d+)")
 
 
 # What is asked in the conversation, how it is answered, what is asked later, and fillings. An

@@ -11,8 +11,8 @@ import asyncio
 import random
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Final
 from databases import Database
 
 from services.database import open_database
+from services.dialect import dialect_of
 from services.memory.embedded import EmbeddedMemory
 from services.memory.entry import entry
 from services.memory.owner import Owner
@@ -32,69 +33,70 @@ from services.turn import Role, Turn
 
 _SESSION: Final = 20
 _PER_OTHER: Final = 200
+_AT_ONCE: Final = 50
 _SEARCHES: Final = 100
 
 # As frequent as words of chat are (Zipf), every third a stop word.
 _STOP: Final = [
-    "the",
-    "a",
-    "to",
-    "and",
-    "of",
-    "in",
-    "is",
-    "it",
-    "you",
-    "that",
-    "was",
-    "for",
-    "on",
-    "my",
-    "have",
-    "so",
-    "me",
-    "what",
-    "we",
-    "this",
-]
+    "the", "a", "to", "and", "of", "in", "is", "it", "you", "that", "was", "for", "on", "my", "have",
+    "so", "me", "what", "we", "this",
+]  # fmt: skip
 _VOCABULARY: Final = [
     start + middle + end
     for start in ("ba", "ko", "mi", "tu", "re", "sa", "lo", "ni", "pe", "gra", "sto", "vel")
     for middle in ("lan", "ter", "mos", "vik", "dro", "pan", "sel", "rin", "gor", "fam")
     for end in (
-        "do",
-        "ka",
-        "ne",
-        "sta",
-        "mi",
-        "lo",
-        "ru",
-        "ta",
-        "on",
-        "ish",
-        "um",
-        "ex",
-        "al",
-        "ot",
+        "do", "ka", "ne", "sta", "mi", "lo", "ru", "ta", "on", "ish", "um", "ex", "al", "ot",
     )
-]
+]  # fmt: skip
+_INDEXES: Final = """
+    SELECT indexname AS name, indexdef AS definition FROM pg_indexes
+    WHERE indexname IN ('memory_terms', 'memory_said_at')"""
 _WEIGHTS: Final = list(accumulate(1 / (rank + 10) for rank in range(len(_VOCABULARY))))
 
 
-def _message(chance: random.Random, words: int = 20) -> str:
+def message(chance: random.Random, words: int = 20) -> str:
+    """So many words of chat."""
     content = chance.choices(_VOCABULARY, cum_weights=_WEIGHTS, k=words)
     content[::3] = chance.choices(_STOP, k=len(content[::3]))
     return " ".join(content)
 
 
-async def _fill(database: Database, chance: random.Random, user: str, number: int) -> None:
-    index = SqliteIndex() if database.url.dialect == "sqlite" else PostgresIndex()
-    owner, now = Owner(user), datetime.now(UTC)
+async def fill(
+    database: Database, chance: random.Random, users: Sequence[str], number: int
+) -> None:
+    """Give each of *users* so many messages, through the statement that remembers a turn."""
+    index = SqliteIndex() if dialect_of(database) == "sqlite" else PostgresIndex()
+    now = datetime.now(UTC)
+    roles: tuple[Role, ...] = ("user", "assistant") * (_SESSION // 2)
     async with database.connection() as connection, connection.transaction():
-        for session in range(number // _SESSION):
-            roles: tuple[Role, ...] = ("user", "assistant") * (_SESSION // 2)
-            texts = [entry(owner, f"s-{session}", role, _message(chance), now) for role in roles]
-            await index.insert(connection, texts)
+        for owner in map(Owner, users):
+            for session in range(number // _SESSION):
+                texts = [entry(owner, f"s-{session}", role, message(chance), now) for role in roles]
+                await index.insert(connection, texts)
+
+
+async def _fill_others(database: Database, chance: random.Random, number: int) -> None:
+    async with _indexed_at_the_end(database):
+        names = [f"other-{n}" for n in range(number // _PER_OTHER)]
+        for n in range(0, len(names), _AT_ONCE):
+            await fill(database, chance, names[n : n + _AT_ONCE], _PER_OTHER)
+
+
+@asynccontextmanager
+async def _indexed_at_the_end(database: Database) -> AsyncIterator[None]:
+    """Leave Postgres' indexes of messages away while the block runs: a million would take an hour."""
+    if dialect_of(database) == "sqlite":
+        yield
+        return
+    indexes = await database.fetch_all(_INDEXES)
+    for index in indexes:
+        await database.execute(f"DROP INDEX {index['name']}")
+    yield
+    async with database.connection() as connection:
+        await connection.execute("SET maintenance_work_mem = '512MB'")
+        for index in indexes:
+            await connection.execute(index["definition"])
 
 
 async def _measure(database: Database, chance: random.Random, user: str) -> str:
@@ -102,13 +104,13 @@ async def _measure(database: Database, chance: random.Random, user: str) -> str:
     await memory.search(user, "warm up", limit=10)
     searched, added = [], []
     for number in range(_SEARCHES):
-        question = f"What did I say about {_message(chance, 6)}?"
+        question = f"What did I say about {message(chance, 6)}?"
         began = time.perf_counter()
         await memory.search(user, question, limit=10)
         searched.append(time.perf_counter() - began)
-        turn = Turn("bench", user, _message(chance), session_id=f"new-{number}")
+        turn = Turn("bench", user, message(chance), session_id=f"new-{number}")
         began = time.perf_counter()
-        await memory.add(turn, _message(chance, 60))
+        await memory.add(turn, message(chance, 60))
         added.append(time.perf_counter() - began)
     return f"{_ms(searched)} | {_ms(added)}"
 
@@ -121,12 +123,12 @@ def _ms(seconds: Sequence[float]) -> str:
 async def _run(url: str, sizes: Sequence[int], others: int) -> None:
     chance = random.Random(1)
     async with open_database(url) as database:
-        for number in range(others // _PER_OTHER):
-            await _fill(database, chance, f"other-{number}", _PER_OTHER)
-        for size in sizes:
-            await _fill(database, chance, f"user-{size}", size)
-        if database.url.dialect != "sqlite":
-            await database.execute("VACUUM ANALYZE memory")  # as autovacuum does in time
+        if not await database.fetch_one("SELECT 1 FROM memory_owners LIMIT 1"):
+            await _fill_others(database, chance, others)
+            for size in sizes:
+                await fill(database, chance, [f"user-{size}"], size)
+            if dialect_of(database) == "postgres":
+                await database.execute("VACUUM ANALYZE")  # as autovacuum does in time
         for size in sizes:
             figures = await _measure(database, chance, f"user-{size}")
             print(f"| {database.url.dialect} | {size:,} | {others:,} | {figures} |", flush=True)
@@ -151,7 +153,7 @@ if __name__ == "__main__":
         "--mine", default="1000,10000", help="messages of one user, comma-separated"
     )
     parser.add_argument("--others", type=int, default=100_000, help="messages of all others")
-    parser.add_argument("--database", help="URL of an empty database")
+    parser.add_argument("--database", help="URL of an empty database, or of one filled before")
     arguments = parser.parse_args()
     mine = [int(size) for size in arguments.mine.split(",")]
     print("| database | messages | of others | search p50 / p95, ms | add p50 / p95, ms |")

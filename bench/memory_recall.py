@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, quantiles
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from bench.conversations import Conversation, made_up, read
 from services.database import open_database
@@ -23,6 +24,8 @@ from services.memory.embedded import EmbeddedMemory
 from services.tokens import Tokenizer
 from services.turn import Turn
 
+_THRESHOLDS: Final = (0.6, 0.7, 0.8, 0.9)
+
 
 @dataclass(slots=True)
 class Score:
@@ -30,7 +33,8 @@ class Score:
 
     at_10: list[float] = field(default_factory=list)
     in_budget: list[float] = field(default_factory=list)
-    kept: list[float] = field(default_factory=list)
+    kept: defaultdict[float, list[float]] = field(default_factory=lambda: defaultdict(list))
+    results: defaultdict[float, list[int]] = field(default_factory=lambda: defaultdict(list))
     seconds: list[float] = field(default_factory=list)
     by_category: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -39,12 +43,16 @@ class Score:
             f"questions                     {len(self.at_10)}",
             f"recall@10                     {100 * fmean(self.at_10):.1f} %",
             f"recall in 1,500 tokens        {100 * fmean(self.in_budget):.1f} %",
-            f"evidence in the ten kept at 0.7  {100 * fmean(self.kept):.1f} %",
             f"search p50 / p95              {_ms(self.seconds, 50)} / {_ms(self.seconds, 95)} ms",
         ]
         lines += [
             f"recall@10, category {category}         {100 * fmean(shares):.1f} %"
             for category, shares in sorted(self.by_category.items())
+        ]
+        lines += [
+            f"at relevance {least}              {fmean(self.results[least]):.1f} results of ten,"
+            f" {100 * fmean(self.kept[least]):.1f} % of their evidence"
+            for least in _THRESHOLDS
         ]
         return "\n".join(lines)
 
@@ -74,9 +82,11 @@ async def evaluate(memory: EmbeddedMemory, conversations: Sequence[Conversation]
             score.at_10.append(ten)
             score.by_category[question.category].append(ten)
             score.in_budget.append(share(_fitting(found, tokenizer), question.evidence))
-            if ten:
-                relevant = [passage for passage in found[:10] if passage.relevance >= 0.7]
-                score.kept.append(share(relevant, question.evidence) / ten)
+            for least in _THRESHOLDS:
+                relevant = [passage for passage in found[:10] if passage.relevance >= least]
+                score.results[least].append(len(relevant))
+                if ten:
+                    score.kept[least].append(share(relevant, question.evidence) / ten)
     return score
 
 

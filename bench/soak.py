@@ -1,6 +1,6 @@
 """Mixed traffic for as long as is asked for: memory, descriptors, streams and rows must stay in order.
 
-    python -m bench.soak 30        # minutes
+    python -m bench soak minutes=30
 
 Clients ask, read to the end, hang up anywhere, stop, repeat, page and probe at random. It prints what
 the process holds every ten seconds, and fails if something was lost or left. Numbers of requests are
@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -185,6 +186,10 @@ def _assert_one_row_per_turn(folder: Path) -> None:
     assert set(rows.values()) == {1}
 
 
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(soak(Path(folder), float(sys.argv[1]) * 60, print))
+def run(minutes: float = 30) -> None:
+    """Run it for so many *minutes*; exits with 1 if anything was lost or left."""
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        try:
+            asyncio.run(soak(Path(folder), minutes * 60, partial(print, flush=True)))
+        except AssertionError as exc:
+            sys.exit(str(exc))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 
 from sanic import Blueprint, HTTPResponse, empty, json
 
 from blueprints.body import read_json
 from blueprints.context import (
     ChatRequest,
+    admit_of,
     principal_of,
     request_id_of,
     scenario_of,
@@ -19,6 +21,7 @@ from blueprints.event_stream import CONTENT_TYPE, HEADERS, follow
 from blueprints.schemas import ChatBody, parse
 from services import sse
 from services.errors import Detail, NotFound, ValidationFailed
+from services.replay import says_the_end
 from services.stream_log import Readable
 from services.stream_store import Claim
 from services.turn import Turn
@@ -29,13 +32,26 @@ RESUMED = b"retry: 3000\n" + sse.CONNECTED
 chat = Blueprint("chat", url_prefix="/chat")
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How many events a client has, and whether the last of them says that the answer is lost."""
+
+    after: int
+    at_the_end: bool = False
+
+
+_START = _Place(0)
+
+
 @chat.post("/", stream=True, strict_slashes=False, name="ask")
 async def ask(request: ChatRequest) -> HTTPResponse | None:
     """Answer one message with an event stream."""
     turn, claim = await _asked(request)
-    after = _last_event_id(request) if claim else 0
-    stream = await services_of(request).streams.open(turn, claim, after=after)
-    return await _read_on(request, stream, after, prelude=sse.CONNECTED)
+    place = _last_event_id(request) if claim else _START
+    stream = await services_of(request).streams.open(
+        turn, admit_of(request), claim, after=place.after
+    )
+    return await _read_on(request, stream, place, prelude=sse.CONNECTED)
 
 
 @chat.head("/", strict_slashes=False, name="ask_head")
@@ -48,9 +64,9 @@ async def ask_head(request: ChatRequest) -> HTTPResponse:
 @chat.get("/<stream_id:str>", name="resume")
 async def resume(request: ChatRequest, stream_id: str) -> HTTPResponse | None:
     """The rest of a resumable stream."""
-    after = _last_event_id(request)
-    stream = await _find(request, stream_id, after)
-    return await _read_on(request, stream, after, prelude=RESUMED)
+    place = _last_event_id(request)
+    stream = await _find(request, stream_id, place.after)
+    return await _read_on(request, stream, place, prelude=RESUMED)
 
 
 @chat.head("/<stream_id:str>", name="resume_head")
@@ -89,8 +105,11 @@ async def _asked(request: ChatRequest) -> tuple[Turn, Claim | None]:
 
 
 async def _read_on(
-    request: ChatRequest, stream: Readable, after: int, *, prelude: bytes
+    request: ChatRequest, stream: Readable, place: _Place, *, prelude: bytes
 ) -> HTTPResponse | None:
+    if place.at_the_end:
+        return empty(204)
+    after = place.after
     if after > len(stream.log):
         raise ValidationFailed(details=[Detail("Last-Event-ID", "is beyond the end of the stream")])
     if stream.log.ended and after == len(stream.log):
@@ -116,15 +135,15 @@ def _idempotency_key(request: ChatRequest) -> str | None:
     return key
 
 
-def _last_event_id(request: ChatRequest) -> int:
-    """How many events the client has: `Last-Event-ID`, else `?after=`, else none."""
+def _last_event_id(request: ChatRequest) -> _Place:
+    """Where the client is: `Last-Event-ID`, else `?after=`, else at the start."""
     header = request.headers.getone("last-event-id", None)
     field, text = ("Last-Event-ID", header) if header is not None else ("after", _after(request))
     if text is None:
-        return 0
+        return _START
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValidationFailed(details=[Detail(field, "must be the number of an event")])
-    return int(text)
+    return _Place(int(text), says_the_end(text))
 
 
 def _after(request: ChatRequest) -> str | None:

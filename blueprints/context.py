@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from asyncio import Transport
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from sanic import Request, Sanic
@@ -18,6 +19,7 @@ from sanic.server import HttpProtocol
 from services.bootstrap import Services
 from services.errors import Unauthorized
 from services.identity import Principal
+from services.streams import Admit
 from settings import Settings
 
 ChatApp: TypeAlias = Sanic[Config, Any]
@@ -62,6 +64,11 @@ def principal_of(request: ChatRequest) -> Principal:
     if principal is None:
         raise Unauthorized
     return cast(Principal, principal)
+
+
+def admit_of(request: ChatRequest) -> Admit:
+    """Asks the plug-ins whether *request* may have a new answer."""
+    return partial(request.app.ctx.admit, request)
 
 
 def scenario_of(request: ChatRequest) -> str | None:

@@ -7,6 +7,7 @@ import socket
 from time import monotonic
 
 from loguru import logger
+from sanic.compat import Header
 from sanic.response import BaseHTTPResponse
 
 from blueprints.context import (
@@ -39,16 +40,14 @@ async def follow(
     that leaves cancels this, which detaches it.
     """
     services = services_of(request)
-    headers = dict(HEADERS)
-    if stream.resumable and stream.id:
-        headers["x-stream-id"] = stream.id
     # An HTTP/1.0 client knows no chunks; `blueprints/protocol.py` ends its response by closing.
     kind = _PlainConnection if request.version == "1.0" else _Connection
     connection = kind(request, stream, after)
     with stream.attach(connection):
-        response = await request.respond(headers=headers, content_type=CONTENT_TYPE)
+        response = await request.respond(headers=_head(stream), content_type=CONTENT_TYPE)
         assert response is not None  # noqa: S101 - only a websocket has none
         await response.send(prelude)
+        _let_go(request, response)
         services.streams.start(stream)
         services.heartbeat.join(connection)
         try:
@@ -62,6 +61,17 @@ async def follow(
             raise
         finally:
             services.heartbeat.leave(connection)
+
+
+def _head(stream: Readable) -> dict[str, str]:
+    if stream.resumable and stream.id:
+        return {**HEADERS, "x-stream-id": stream.id}
+    return HEADERS
+
+
+def _let_go(request: ChatRequest, response: BaseHTTPResponse) -> None:
+    """Forget the heads of both, 3 KiB that nobody reads once the answer's has left."""
+    request.head, request.headers, response.headers = b"", Header(), Header()
 
 
 class _Connection:

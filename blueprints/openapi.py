@@ -11,6 +11,7 @@ from typing import Final
 
 from blueprints import wire
 from blueprints.openapi_parts import (
+    LIMITS,
     Json,
     json_response,
     operation,
@@ -100,12 +101,12 @@ _FAILURE: Final = (
     TextDelta(errors.ProviderTimeout.sentence),
     Finish("error", code=errors.ProviderTimeout.code),
 )
-_NOTHING_NEW: Final = response("The caller already has every event; an EventSource stops here.")
+_NOTHING_NEW: Final = response("The caller has read `done`; an EventSource stops here.")
 
 _LAST_EVENT_ID: Final = parameter(
     "Last-Event-ID",
     "header",
-    "The number of the last event that arrived; the stream goes on after it.",
+    "The `id` of the last event that arrived, as it came; the stream goes on after it.",
     pattern="^[0-9]{1,9}$",
 )
 _AFTER: Final = parameter(
@@ -152,6 +153,7 @@ _CHAT: Final = {
                             "value": stream_text(_FAILURE),
                         },
                     },
+                    LIMITS,
                 ),
                 "204": _NOTHING_NEW,
             },

@@ -56,13 +56,13 @@ def json_response(description: str, *schemas_of_it: str) -> Json:
     return response(description, content={"application/json": {"schema": schema}})
 
 
-def stream_response(description: str, examples: Json) -> Json:
-    """An event stream."""
+def stream_response(description: str, examples: Json, headers: Json | None = None) -> Json:
+    """An event stream, with *headers* besides those that every stream has."""
     fixed = {name.title(): header(const=value) for name, value in HEADERS.items()}
     named = {"X-Stream-Id": header("Names a resumable stream.", required=False)}
     return response(
         description,
-        headers=fixed | named,
+        headers=fixed | named | (headers or {}),
         content={
             CONTENT_TYPE: {
                 "schema": {"type": "string", "contentMediaType": CONTENT_TYPE},
@@ -163,16 +163,18 @@ def _headers(refusal: type[ServiceError]) -> Json:
             challenge = refusal().headers["www-authenticate"]
             return {"WWW-Authenticate": header("RFC 6750, section 3.", const=challenge)}
         case 429:
-            return {"Retry-After": _RETRY_AFTER, **_LIMITS}
+            return {"Retry-After": _RETRY_AFTER, **LIMITS}
         case 503:
             return {"Retry-After": _RETRY_AFTER}
         case _:
             return {}
 
 
-_LIMITS: Final = {
-    "RateLimit": header("What is left to the caller (draft-ietf-httpapi-ratelimit-headers)."),
-    "RateLimit-Policy": header("The caller's quotas."),
+LIMITS: Final = {
+    "RateLimit": header(
+        "What is left to the caller (draft-ietf-httpapi-ratelimit-headers).", required=False
+    ),
+    "RateLimit-Policy": header("The caller's quotas, if there are any.", required=False),
 }
 _RETRY_AFTER: Final = header("Seconds.", pattern="^[1-9][0-9]*$")
 _REQUEST_ID: Final = parameter(

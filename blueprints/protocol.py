@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 from sanic.exceptions import BadRequest, RequestTimeout
 from sanic.headers import format_http1_response
 from sanic.http import Http, Stage
 from sanic.server import HttpProtocol
 
+from blueprints.gate import Gate
 from blueprints.request_head import is_sound
 
 # How long the body of a request that was answered without it may still take, in seconds.
@@ -117,6 +119,23 @@ class StrictProtocol(HttpProtocol):
 
     HTTP_CLASS = StrictHttp
     __slots__ = ()
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        # Sanic's own are `asyncio.Event`s, of 0.8 KiB each for as long as the connection is open.
+        self._can_write, self._data_received = Gate(is_open=True), Gate()  # type: ignore[assignment]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, if there is room for one more."""
+        crowd = getattr(self.app.ctx, "crowd", None)
+        if crowd is None or crowd.enter(self, transport):
+            super().connection_made(transport)  # type: ignore[no-untyped-call]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, and make room."""
+        super().connection_lost(exc)  # type: ignore[no-untyped-call]
+        if (crowd := getattr(self.app.ctx, "crowd", None)) is not None:
+            crowd.leave(self)
 
     def data_received(self, data: bytes) -> None:
         """Take *data*; what comes in does not excuse a late head or a reader that takes nothing."""

@@ -61,17 +61,18 @@ async def erase_memory(request: ChatRequest) -> HTTPResponse:
 
 
 async def _sessions(request: ChatRequest) -> HTTPResponse:
-    page = await services_of(request).conversations.sessions(
-        principal_of(request).user_id, limit=_limit(request), cursor=_cursor(request)
-    )
+    user_id, limit, cursor = principal_of(request).user_id, _limit(request), _cursor(request)
+    await services_of(request).archive.caught_up(user_id)
+    page = await services_of(request).conversations.sessions(user_id, limit=limit, cursor=cursor)
     return _page("sessions", page, _session)
 
 
 async def _messages(request: ChatRequest, session_id: str) -> HTTPResponse:
     _check(session_id)
-    cursor = _cursor(request)
+    user_id, limit, cursor = principal_of(request).user_id, _limit(request), _cursor(request)
+    await services_of(request).archive.caught_up(user_id, session_id)
     page = await services_of(request).conversations.messages(
-        principal_of(request).user_id, session_id, limit=_limit(request), cursor=cursor
+        user_id, session_id, limit=limit, cursor=cursor
     )
     if not page.items and cursor is None:
         raise NotFound

@@ -39,13 +39,15 @@ class AccessLog(Middleware):
         """Note the time, and that a chat begins."""
         request.ctx.received_at = perf_counter()
         if (request.method, request.path) == _CHAT:
+            # Whose it is will be known when `auth` has run; "Chat completion finished" says it.
             log.info("Chat request received", **self._facts(request))
 
     async def on_response(self, request: Request, response: BaseHTTPResponse) -> None:
         """Log what was answered, and after how many milliseconds."""
         if (response.content_type or "").startswith("text/event-stream"):
             return
-        facts = self._facts(request)
+        principal = getattr(request.ctx, "principal", None)
+        facts = self._facts(request) | {"user_id": principal and principal.user_id}
         gone = request.conn_info is not None and request.conn_info.lost
         if not gone:  # To one who has left, Sanic answers with a 500 that nobody gets.
             facts["status"] = response.status
@@ -55,13 +57,11 @@ class AccessLog(Middleware):
         log.log(level, "Client left before the answer" if gone else "Request finished", **facts)
 
     def _facts(self, request: Request) -> dict[str, str | float | None]:
-        principal = getattr(request.ctx, "principal", None)
         return {
             "request_id": getattr(request.ctx, "request_id", None),
             "method": request.method,
             "path": request.path[:_LONGEST_PATH],
             "client": (self._trust_proxy and _forwarded(request)) or request.ip or None,
-            "user_id": principal and principal.user_id,
         }
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from services.events import Event
+from services.report import Report
 from services.turn import Turn
 
 App: TypeAlias = sanic.Sanic[Any, Any]
@@ -19,6 +20,8 @@ Request: TypeAlias = sanic.Request[Any, Any]
 
 RequestHook: TypeAlias = Callable[[Request], Coroutine[Any, Any, HTTPResponse | None]]
 ResponseHook: TypeAlias = Callable[[Request, BaseHTTPResponse], Coroutine[Any, Any, None]]
+Release: TypeAlias = Callable[[Report | None], None]
+TurnHook: TypeAlias = Callable[[Request, Turn], Coroutine[Any, Any, Release | None]]
 EventHook: TypeAlias = Callable[[Turn, Event], Iterable[Event]]
 Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -57,6 +60,14 @@ class Middleware:
         exception is logged, and the answer leaves without what this hook would have added.
         """
 
+    async def on_turn(self, request: Request, turn: Turn) -> Release | None:
+        """Runs before a new answer starts, when its question is known to be sound.
+
+        A `ServiceError` raised here is the answer. A function returned here is called once, when the
+        answer has ended however it did, with the `Report` of it; with None if it never started. It
+        must not wait. A request that joins an answer there already is doesn't come here.
+        """
+
     def on_event(self, turn: Turn, event: Event) -> Iterable[Event]:
         """The events that take the place of *event*: none, itself, another, several.
 
@@ -74,4 +85,5 @@ class Plugin:
     lifespan: Lifespan | None = None
     on_request: RequestHook | None = None
     on_response: ResponseHook | None = None
+    on_turn: TurnHook | None = None
     on_event: EventHook | None = None

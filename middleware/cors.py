@@ -22,7 +22,7 @@ _ALLOW_HEADERS = ", ".join(
         "x-requested-with",
     )
 )
-_EXPOSE_HEADERS = "x-request-id, x-stream-id, retry-after"
+_EXPOSE_HEADERS = "x-request-id, x-stream-id, retry-after, ratelimit, ratelimit-policy"
 
 
 class Cors(Middleware):

@@ -22,6 +22,7 @@ BUILT_IN = tuple(
         ("access_log", "middleware.access_log:AccessLog"),
         ("cors", "middleware.cors:Cors"),
         ("auth", "middleware.auth:Auth"),
+        ("limits", "middleware.limits:Limits"),
         ("fault_injection", "middleware.fault_injection:FaultInjection"),
     )
 )
@@ -31,6 +32,7 @@ _PARAMETERS = {
     "lifespan": (),
     "on_request": ("request",),
     "on_response": ("request", "response"),
+    "on_turn": ("request", "turn"),
     "on_event": ("turn", "event"),
 }
 
@@ -112,7 +114,7 @@ def _misshapen(hook: str, bound: Callable[..., Any]) -> str | None:
     except TypeError:
         return f"must take ({', '.join(('self', *parameters))})"
     is_async = inspect.iscoroutinefunction(bound)
-    if hook in ("on_request", "on_response"):
+    if hook in ("on_request", "on_response", "on_turn"):
         return None if is_async else "must be an async def, without yield"
     if is_async or inspect.isasyncgenfunction(bound):
         if hook == "lifespan":

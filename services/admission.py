@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from services.limits import Lease, Limits
@@ -11,14 +11,25 @@ from services.turn import Turn
 
 
 class Place:
-    """A turn's hold; released with what the turn really cost."""
+    """A turn's hold; `headers` tell its user what is left, and go out with the answer."""
+
+    __slots__ = ("_lease",)
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
 
-    def release(self, report: Report) -> None:
-        """Free the slot. An answer without a known price is charged nothing."""
-        cost = report.usage.cost_usd if report.usage is not None else None
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The fields of the answer's head."""
+        return self._lease.headers
+
+    def release(self, report: Report | None) -> None:
+        """Free the slot, and charge what *report* says; None: there was no answer.
+
+        An answer without a known price is charged nothing.
+        """
+        usage = None if report is None else report.usage
+        cost = None if usage is None else usage.cost_usd
         self._lease.release(cost or Decimal(0))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from asyncio import timeout
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Final
 from uuid import uuid4
 
 from loguru import logger
@@ -12,43 +14,44 @@ from loguru import logger
 from services.conversations import Conversations, FinishedTurn
 from services.errors import Unavailable
 from services.events import FinishReason
-from services.memory import Memory
+from services.memory import BulkMemory, Memory, Passage
 from services.turn import Message, Turn
-from services.write_behind import WriteBehind
+from services.write_behind import Pace, WriteBehind
+
+_PACE: Final = Pace()
+# How long a search waits for turns that are just being remembered, in seconds.
+_LEARNING: Final = 0.2
 
 
 class Archive:
     """Finished turns on their way into *conversations* and *memory*.
 
-    Each has its own queue of *capacity* turns: one that is away holds up neither the other nor a
-    stream. *patience* is how long, in seconds, an answer waits for its session's history.
+    Each has its own queue: one that is away holds up neither the other nor a stream. *patience* is
+    how long, in seconds, an answer waits for its session's history.
     """
 
     def __init__(
         self,
         conversations: Conversations,
         memory: Memory,
+        pace: Pace = _PACE,
         *,
-        capacity: int = 1000,
-        retry: float = 0.2,
         patience: float = 1.0,
-        close: float = 5.0,
     ) -> None:
         self._conversations = conversations
         self._memory = memory
         self._patience = patience
-        self._to_conversations = WriteBehind(
-            "conversations", conversations.add, capacity=capacity, retry=retry, close=close
+        self._to_conversations: WriteBehind[FinishedTurn] = WriteBehind(
+            "Conversations", "Turns of conversations", self._converse, pace
         )
         # A memory service retries within one attempt, so it gets a longer one.
-        self._to_memory = WriteBehind(
-            "memory", self._remember, capacity=capacity, retry=retry, attempt=60.0, close=close
+        together = pace.batch if isinstance(memory, BulkMemory) else 1
+        self._to_memory: WriteBehind[FinishedTurn] = WriteBehind(
+            "Memory",
+            "Turns to remember",
+            self._remember,
+            replace(pace, attempt=max(pace.attempt, 60.0), batch=together),
         )
-
-    @property
-    def memory(self) -> Memory:
-        """Where turns are remembered."""
-        return self._memory
 
     @property
     def depth(self) -> int:
@@ -84,6 +87,22 @@ class Archive:
         await self._to_conversations.written(lambda _: True)
         await self._to_memory.written(lambda _: True)
 
+    async def caught_up(self, user_id: str, session_id: str | None = None) -> None:
+        """Wait until what was kept of the user, or of one session, can be read; not for ever."""
+        with suppress(TimeoutError):
+            async with timeout(self._patience):
+                await self._to_conversations.written(_of(user_id, session_id))
+
+    async def search(
+        self, user_id: str, query: str, *, limit: int, session_id: str | None = None
+    ) -> Sequence[Passage]:
+        """What memory finds, see `Memory`, the user's last turns included if it is quick to learn."""
+        if isinstance(self._memory, BulkMemory):
+            with suppress(TimeoutError):
+                async with timeout(_LEARNING):
+                    await self._to_memory.written(_of(user_id, None))
+        return await self._memory.search(user_id, query, limit=limit, session_id=session_id)
+
     async def history(self, turn: Turn, *, budget: int) -> Sequence[Message]:
         """What was last said in the turn's session, within *budget* tokens, oldest first.
 
@@ -110,8 +129,15 @@ class Archive:
         await self._memory.forget(user_id, session_id)
         return await self._conversations.delete(user_id, session_id)
 
-    async def _remember(self, finished: FinishedTurn) -> None:
-        await self._memory.add(finished.turn, finished.answer)
+    async def _converse(self, finished: Sequence[FinishedTurn]) -> None:
+        await self._conversations.add(*finished)
+
+    async def _remember(self, finished: Sequence[FinishedTurn]) -> None:
+        if isinstance(self._memory, BulkMemory):
+            await self._memory.add_all([(each.turn, each.answer) for each in finished])
+            return
+        for each in finished:
+            await self._memory.add(each.turn, each.answer)
 
 
 def _of(user_id: str, session_id: str | None) -> Callable[[FinishedTurn], bool]:

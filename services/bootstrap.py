@@ -59,6 +59,7 @@ class Services:
     """What handlers and middleware can ask for; `parts` names what it is made of, for the log."""
 
     identity: Identity
+    admission: Admission
     streams: Streams
     heartbeat: HeartbeatWheel
     conversations: Conversations
@@ -87,15 +88,17 @@ async def open_services(
             open_database(settings.storage.database_url.get_secret_value())
         )
         tokenizer = opening.tokenizer()
+        accountant = Accountant(tokenizer, prices(settings))
         sink = Tee(telemetry or await opening.telemetry(database), opening.metrics)
         conversations = Conversations(database, count=tokenizer.count)
         archive = await opening.archive(conversations, memory or await opening.memory(database))
         yield Services(
             identity=await opening.identity(),
+            admission=await opening.admission(accountant),
             streams=await opening.streams(
                 provider or await opening.provider(),
                 opening.context(archive, tokenizer),
-                tokenizer,
+                accountant,
                 database,
                 hooks=hooks,
                 sink=sink,
@@ -144,7 +147,7 @@ class _Opening:
         return archive
 
     def context(self, archive: Archive, tokenizer: Tokenizer) -> ConversationContext:
-        recall = Recall(archive.memory, recall_policy(self._settings), count=tokenizer.count)
+        recall = Recall(archive, recall_policy(self._settings), count=tokenizer.count)
         self._stack.push_async_callback(recall.close)
         return ConversationContext(
             archive, recall, history_budget=self._settings.chat.history_token_budget
@@ -183,7 +186,7 @@ class _Opening:
         self,
         provider: Provider,
         context: ConversationContext,
-        tokenizer: Tokenizer,
+        accountant: Accountant,
         database: Database,
         *,
         hooks: Sequence[EventHook],
@@ -195,7 +198,6 @@ class _Opening:
         redis, shared = settings.storage.redis_url, None
         if redis is not None:
             shared = await enter(open_shared_streams(redis.get_secret_value(), retention=retention))
-        accountant = Accountant(tokenizer, prices(settings))
 
         def observe(stream: ChatStream) -> None:
             for event in stream.report.telemetry():
@@ -212,8 +214,7 @@ class _Opening:
         streams = Streams(
             Chat(provider, context, system_prompt=settings.chat.system_prompt).answer,
             accountant,
-            default_model=settings.openai.model,
-            admit=(await self.admission(accountant)).admit,
+            default_model=provider_options(settings)[0].model,
             hooks=hooks,
             observers=[observe],
             policy=policy(settings),

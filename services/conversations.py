@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from asyncio import sleep
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import dropwhile
@@ -10,6 +12,7 @@ from typing import Any, Final
 
 from databases import Database
 
+from services.dialect import dialect_of
 from services.events import FinishReason
 from services.moments import microseconds, moment_at
 from services.outages import outages_translated
@@ -70,26 +73,13 @@ class Conversations:
         self._database = database
         self._count = count
 
-    async def add(self, finished: FinishedTurn) -> None:
-        """Store a turn: both its messages or none; a second time, nothing happens."""
-        turn, answer = finished.turn, storable(finished.answer)
-        question = storable(turn.message)
-        await self._execute(
-            _ADD,
-            {
-                "user_id": turn.user_id,
-                "session_id": turn.session_id,
-                "turn_id": finished.id,
-                "said_at": microseconds(turn.asked_at),
-                "question": question,
-                "question_tokens": self._count(question),
-                "answer": answer,
-                "answer_tokens": self._count(answer)
-                if finished.tokens_out is None
-                else finished.tokens_out,
-                "finish_reason": finished.finish_reason,
-            },
-        )
+    async def add(self, *finished: FinishedTurn) -> None:
+        """Store turns: all their messages or none; what is there already stays as it is."""
+        messages: list[dict[str, Any]] = []
+        for turn in finished:
+            messages += self._messages_of(turn)
+            await sleep(0)  # counting takes a while, and others have streams to serve
+        await self._execute(_ADD[dialect_of(self._database)], {"messages": json.dumps(messages)})
 
     async def recent(self, user_id: str, session_id: str, *, budget: int) -> list[Message]:
         """The latest messages of a session that fit into *budget* tokens, oldest first.
@@ -153,6 +143,30 @@ class Conversations:
         await self._execute(erase, values)
         return bool(there)
 
+    def _messages_of(self, finished: FinishedTurn) -> Iterator[dict[str, Any]]:
+        turn, tokens_out = finished.turn, finished.tokens_out
+        question, answer = storable(turn.message), storable(finished.answer)
+        said: tuple[tuple[Role, str, int, FinishReason | None], ...] = (
+            ("user", question, self._count(question), None),
+            (
+                "assistant",
+                answer,
+                self._count(answer) if tokens_out is None else tokens_out,
+                finished.finish_reason,
+            ),
+        )
+        for role, content, tokens, finish_reason in said:
+            yield {
+                "user_id": turn.user_id,
+                "session_id": turn.session_id,
+                "turn_id": finished.id,
+                "role": role,
+                "content": content,
+                "tokens": tokens,
+                "said_at": microseconds(turn.asked_at),
+                "finish_reason": finish_reason,
+            }
+
     async def _execute(self, sql: str, values: dict[str, Any]) -> None:
         with outages_translated():
             await self._database.execute(sql, values)
@@ -193,13 +207,28 @@ def _message_key(message: StoredMessage) -> Key:
 # Above every key there is.
 _NEWEST: Final[Key] = (2**63 - 1, "")
 
-_ADD: Final = """
-    INSERT INTO messages
-        (user_id, session_id, turn_id, role, content, tokens, said_at, finish_reason)
-    VALUES
-        (:user_id, :session_id, :turn_id, 'user', :question, :question_tokens, :said_at, NULL),
-        (:user_id, :session_id, :turn_id, 'assistant', :answer, :answer_tokens, :said_at, :finish_reason)
-    ON CONFLICT (turn_id, role) DO NOTHING"""
+# One statement with one argument, whatever the number of turns, in the order of the list.
+_ADD: Final = {
+    "sqlite": """
+        INSERT INTO messages
+            (user_id, session_id, turn_id, role, content, tokens, said_at, finish_reason)
+        SELECT value ->> 'user_id', value ->> 'session_id', value ->> 'turn_id', value ->> 'role',
+               value ->> 'content', value ->> 'tokens', value ->> 'said_at',
+               value ->> 'finish_reason'
+        FROM json_each(:messages) WHERE true ORDER BY key
+        ON CONFLICT (turn_id, role) DO NOTHING""",
+    "postgres": """
+        INSERT INTO messages
+            (user_id, session_id, turn_id, role, content, tokens, said_at, finish_reason)
+        SELECT user_id, session_id, turn_id, role, content, tokens, said_at, finish_reason
+        FROM ROWS FROM (json_to_recordset(CAST(:messages AS json)) AS
+            (user_id text, session_id text, turn_id text, role text, content text,
+             tokens integer, said_at bigint, finish_reason text)) WITH ORDINALITY
+            AS message (user_id, session_id, turn_id, role, content, tokens, said_at,
+                        finish_reason, number)
+        ORDER BY number
+        ON CONFLICT (turn_id, role) DO NOTHING""",
+}
 
 _RECENT: Final = """
     SELECT role, content FROM (

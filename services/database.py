@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -17,6 +17,7 @@ from loguru import logger
 
 from services.dialect import dialect_of
 from services.migrations import migrate
+from services.sqlite_connections import SqliteDatabase
 
 _BUSY_TIMEOUT: Final = 5.0
 _BUSY_RETRY: Final = 0.02
@@ -45,9 +46,9 @@ async def open_database(url: str) -> AsyncIterator[Database]:
 
     `sqlite:///relative/path` and `sqlite:////absolute/path` (folders are created), or
     `postgres://` and `postgresql://` with libpq's TLS parameters. Every other module takes the
-    `Database` this yields and asks `dialect_of` where SQL differs. Queries of one
-    task share a connection while `async with database.connection():` runs; without it, each query
-    on SQLite opens its own. Raises `BadDatabaseUrl`, `DatabaseUnavailable` or `MigrationFailed`.
+    `Database` this yields and asks `dialect_of` where SQL differs. Either keeps a few
+    connections open; queries of one task share one while `async with database.connection():` runs.
+    Raises `BadDatabaseUrl`, `DatabaseUnavailable` or `MigrationFailed`.
     """
     # Both log every query with its arguments, which are people's messages, at DEBUG.
     for name in ("databases", "aiosqlite"):
@@ -67,8 +68,7 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         raise DatabaseUnavailable(f"The database can't be opened: {exc}") from exc
     try:
         await migrate(database)
-        with _kept_open(database):
-            yield database
+        yield database
     finally:
         # A pool waits for its connections for ever; when it is cancelled it drops them.
         with suppress(TimeoutError):
@@ -86,19 +86,6 @@ def database_at(url: str) -> Database:
     raise BadDatabaseUrl("DATABASE_URL must start with sqlite:///, postgres:// or postgresql://")
 
 
-class _SqliteConnection(sqlite3.Connection):
-    """What every new connection must be told: it is not kept in the file."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.execute("PRAGMA foreign_keys = ON")
-        # A file that can't be read is for the first query to report: aiosqlite leaves a thread behind
-        # when connecting fails.
-        with suppress(sqlite3.Error):
-            # With a write-ahead log, a power cut can cost the last commits, never consistency.
-            self.execute("PRAGMA synchronous = NORMAL")
-
-
 def _sqlite(url: str) -> Database:
     parts = urlsplit(url)
     path = unquote(parts.path.removeprefix("/"))
@@ -112,7 +99,7 @@ def _sqlite(url: str) -> Database:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise BadDatabaseUrl(f"DATABASE_URL: the database's folder can't be made: {exc}") from exc
-    return Database(url, timeout=_BUSY_TIMEOUT, factory=_SqliteConnection)
+    return SqliteDatabase(url, timeout=_BUSY_TIMEOUT)
 
 
 async def _use_write_ahead_log(database: Database) -> None:
@@ -131,21 +118,6 @@ async def _use_write_ahead_log(database: Database) -> None:
                 await asyncio.sleep(_BUSY_RETRY)
             else:
                 return
-
-
-@contextmanager
-def _kept_open(database: Database) -> Iterator[None]:
-    """Hold SQLite's file open while the block runs.
-
-    `databases` opens and closes it for each query, and whoever closes it last moves the log into
-    the file and deletes the log: half of the time of a write.
-    """
-    if dialect_of(database) == "postgres":
-        yield
-        return
-    with closing(sqlite3.connect(database.url.database)) as keeper:
-        keeper.execute("SELECT 1 FROM schema_migrations").close()
-        yield
 
 
 def _postgres(url: str) -> Database:

@@ -59,13 +59,13 @@ class Retry:
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """The next piece of the answer."""
 
-    # The one event there is per token, and a frozen dataclass takes 0.24 µs to make, this 0.06.
+    # The one event there is per token, and a frozen dataclass takes 0.2 µs to make, this 0.05.
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the answer used, in tokens. `tokens_in` includes the `cached` ones.
+    """What the answer used, in tokens. `tokens_in` includes those read from and `written` to a cache.
 
     Providers leave `cost_usd` None; it is priced once, in `report.py`.
     """
@@ -74,6 +74,7 @@ class Usage:
     tokens_out: int
     model: str
     cached: int = 0
+    written: int = 0
     cost_usd: Decimal | None = None
     estimated: bool = False
 

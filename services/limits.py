@@ -86,7 +86,11 @@ class Limits:
                 standing = await self._confirm(self._shared, hold, standing)
         if standing.refused is not None:
             raise refusal(self._quotas, standing, worst_case)
-        return Lease(self, hold, headers(self._quotas, standing))
+        return Lease(self, hold, standing)
+
+    def headers(self, standing: Standing) -> Mapping[str, str]:
+        """What tells a user where *standing* is."""
+        return headers(self._quotas, standing)
 
     def release(self, hold: Hold, actual_cost: Decimal | None) -> None:
         """End *hold*, unless it has ended before. See `Lease.release`."""
@@ -114,17 +118,19 @@ class Limits:
 
 
 class Lease:
-    """Leave to answer once. Whoever holds it releases it, however the answer ends.
+    """Leave to answer once. Whoever holds it releases it, however the answer ends."""
 
-    `headers` go out with the response, whatever that is.
-    """
+    __slots__ = ("_hold", "_limits", "_standing")
 
-    __slots__ = ("_hold", "_limits", "headers")
-
-    def __init__(self, limits: Limits, hold: Hold, fields: Mapping[str, str]) -> None:
+    def __init__(self, limits: Limits, hold: Hold, standing: Standing) -> None:
         self._limits = limits
         self._hold = hold
-        self.headers = fields
+        self._standing = standing
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What may go out with the response; made when asked for, since most are not."""
+        return self._limits.headers(self._standing)
 
     def release(self, actual_cost: Decimal | None = None) -> None:
         """Free the slot and charge *actual_cost* in dollars; None, not known: the worst case.

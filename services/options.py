@@ -12,13 +12,11 @@ from pydantic import SecretStr
 from services.memory.recall import RecallPolicy
 from services.pricing import BadPriceFile, Prices
 from services.providers.build import ProviderOptions
-from services.quotas import Quotas
+from services.quotas import UNLIMITED, Quotas
 from services.report import Accountant
 from services.streams import Policy
 from services.turn import Turn
 from settings import BadSetting, Settings, seconds
-
-UNLIMITED = 1_000_000
 
 
 def provider_options(settings: Settings) -> list[ProviderOptions]:

@@ -13,6 +13,9 @@ from services.errors import BudgetExceeded, RateLimited, ServiceError
 
 WINDOW = 60.0
 
+# A quota of so many is as good as none, and nobody is told of it.
+UNLIMITED = 1_000_000
+
 # When a running answer stands in the way, nobody knows how long it will take. Seconds.
 BUSY = 5.0
 
@@ -80,22 +83,24 @@ def utc_day() -> int:
 
 
 def headers(quotas: Quotas, standing: Standing) -> Mapping[str, str]:
-    """The `RateLimit` fields (draft-ietf-httpapi-ratelimit-headers-11).
+    """The `RateLimit` fields (draft-ietf-httpapi-ratelimit-headers-11), of the quotas there are.
 
     `t` is when one more request will be possible, so it never ends after `Retry-After`.
     """
-    ready = _tokens(quotas, standing)
-    requests = f'"requests";r={ready}'
-    if ready < quotas.requests_per_minute:
-        requests += f";t={max(1, ceil(_wait(quotas, standing, ready)))}"
-    streams = max(0, quotas.user_streams - standing.streams)
-    return {
-        "ratelimit-policy": (
-            f'"requests";q={quotas.requests_per_minute};w=60,'
-            f'"streams";q={quotas.user_streams};qu="concurrent-requests"'
-        ),
-        "ratelimit": f'{requests},"streams";r={streams}',
-    }
+    policy, left = [], []
+    if quotas.requests_per_minute < UNLIMITED:
+        policy.append(f'"requests";q={quotas.requests_per_minute};w=60')
+        ready = _tokens(quotas, standing)
+        wait = ""
+        if ready < quotas.requests_per_minute:
+            wait = f";t={max(1, ceil(_wait(quotas, standing, ready)))}"
+        left.append(f'"requests";r={ready}{wait}')
+    if quotas.user_streams < UNLIMITED:
+        policy.append(f'"streams";q={quotas.user_streams};qu="concurrent-requests"')
+        left.append(f'"streams";r={max(0, quotas.user_streams - standing.streams)}')
+    if not policy:
+        return {}
+    return {"ratelimit-policy": ",".join(policy), "ratelimit": ",".join(left)}
 
 
 def refusal(quotas: Quotas, standing: Standing, worst_case: Decimal) -> ServiceError:

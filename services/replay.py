@@ -1,4 +1,10 @@
-"""Answers that are over: stored ones, read again, and lost ones, which are told to have ended."""
+"""Answers that are over: stored ones, read again, and lost ones, which are told to have ended.
+
+How many events a lost answer had, nobody knows: what its process sent last may have been copied
+nowhere. So each reader is told the end as the event after its own last one, and what is the end for
+one may have been a word for another. Its `id:` has a leading zero, `013`. That is the same
+number, and whoever sends it back has read the end, which the number alone could not say.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,6 @@ from services.events import Finish
 from services.stream_log import Reader, StreamLog
 
 STREAM_LOST = "STREAM_LOST"
-REMEMBERED = 10_000  # ends of lost streams; the oldest are forgotten
 
 
 class Replay:
@@ -42,35 +47,14 @@ def lost(stream_id: str, after: int) -> Replay:
     return Replay(stream_id, log)
 
 
-def over(stream_id: str, events: int) -> Replay:
-    """A lost answer, for a reader that has been told its end, which was event number *events*."""
-    log = StreamLog(after=events)
-    log.append([], last=True)
-    return Replay(stream_id, log)
-
-
 def lost_frame(number: int) -> bytes:
     """The `done` that ends a lost answer as event *number*."""
     frame = sse.encode(Finish("error", code=STREAM_LOST), number)
     assert frame is not None  # noqa: S101 - a Finish is always for the wire
-    return frame
+    data, _, _ = frame.rpartition(b"id: ")
+    return b"%bid: 0%d\n\n" % (data, number)
 
 
-class Losses:
-    """Ends of lost answers that were told in this process.
-
-    A reader that has `done` gets 204, but of a lost answer nobody knows how many events it had. So
-    the end a reader was told is remembered, and a reader that comes back with its number has it.
-    """
-
-    def __init__(self) -> None:
-        self._told: dict[tuple[str, int], None] = {}  # oldest first
-
-    def tell(self, name: str, stream_id: str, after: int) -> Replay:
-        """What a reader of the lost answer *name* gets that has *after* events."""
-        if (name, after) in self._told:
-            return over(stream_id, after)
-        self._told[name, after + 1] = None
-        while len(self._told) > REMEMBERED:
-            del self._told[next(iter(self._told))]
-        return lost(stream_id, after)
+def says_the_end(event_id: str) -> bool:
+    """Whether *event_id*, a number, is that of the `done` of a lost answer."""
+    return event_id.startswith("0") and int(event_id) > 0

@@ -29,7 +29,7 @@ class Prices(Protocol):
     """Knows what tokens cost."""
 
     def cost(
-        self, model: str, *, tokens_in: int, tokens_out: int, cached: int = 0
+        self, model: str, *, tokens_in: int, tokens_out: int, cached: int = 0, written: int = 0
     ) -> Decimal | None:
         """US dollars, exactly; None if *model* has no known price."""
         ...
@@ -49,12 +49,34 @@ class Accountant:
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
             cached=usage.cached,
+            written=usage.written,
         )
         return replace(usage, cost_usd=cost)
 
 
 class Report:
     """Everything worth recording of one turn; times count from its creation."""
+
+    __slots__ = (
+        "_accountant",
+        "_clock",
+        "_connected",
+        "_ended",
+        "_first_text",
+        "_prompt",
+        "_provider",
+        "_recalled",
+        "_retries",
+        "_started",
+        "_text",
+        "disconnected",
+        "events",
+        "finish",
+        "idempotent_replays",
+        "resumed",
+        "turn",
+        "usage",
+    )
 
     def __init__(
         self, turn: Turn, accountant: Accountant, *, clock: Callable[[], float] = perf_counter
@@ -144,6 +166,7 @@ class Report:
             "tokens_in": usage.tokens_in if usage else 0,
             "tokens_out": usage.tokens_out if usage else 0,
             "cached_tokens": usage.cached if usage else 0,
+            "cache_write_tokens": usage.written if usage else 0,
             "estimated": usage.estimated if usage else False,
             "cost_usd": usage.cost_usd if usage else None,
             "finish_reason": finish.reason if finish else None,

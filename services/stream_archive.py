@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import asyncpg
 from databases import Database
-from loguru import logger
 
 from services import sse
 from services.chat_stream import ChatStream
-from services.errors import StreamsUnavailable
+from services.errors import StreamsUnavailable, Unavailable
+from services.outages import outages_translated
 from services.stream_store import Claim, Holder, StoredStream
+from services.transaction import transaction
+from services.write_behind import Pace, WriteBehind
 
 # Longer than any answer runs: until then its end may still be stored.
 RUNNING: Final = 3_600.0
-PENDING: Final = 67_108_864  # bytes that wait for the database; beyond, the oldest are dropped
 _SWEEP: Final = 60.0
-_BACK_OFF: Final = 1.0
-_CLOSE: Final = 5.0
 _READ: Final = 5.0
-_SLICE: Final = 16_777_216
-
-_FAILURES = (OSError, TimeoutError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
+# In bytes, and not in rows: an answer may have some, or some millions. A claim that was not written
+# is lost with the process, so it does not linger for long.
+_PACE: Final = Pace(capacity=67_108_864, batch=16_777_216, linger=0.02, attempt=60.0)
+_ROW: Final = 512
 
 _SAVE = (
     "INSERT INTO streams (id, user_id, claim, digest, frames, expires_at)"
     " VALUES (:id, :user_id, :claim, :digest, :frames, :expires_at)"
     " ON CONFLICT (id) DO UPDATE SET frames = excluded.frames, expires_at = excluded.expires_at"
 )
+
+_ERASE_EXPIRED = "DELETE FROM streams WHERE expires_at <= :now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,9 @@ class _Row:
     frames: bytes | None
     expires_at: float
 
-    @property
-    def size(self) -> int:
-        return len(self.frames or b"")
-
 
 class StreamArchive:
-    """Writes behind, from one task; what still waits to be written is found all the same.
+    """Writes behind; what still waits to be written is found all the same.
 
     *retention*, in seconds, is how long an ended stream is kept.
     """
@@ -60,12 +56,12 @@ class StreamArchive:
     def __init__(self, database: Database, *, retention: float) -> None:
         self._database = database
         self._retention = retention
-        self._pending: dict[str, _Row] = {}  # oldest first
-        self._pending_bytes = 0
+        # None is the order to erase what has expired.
+        self._rows: WriteBehind[_Row | None] = WriteBehind(
+            "Stream archive", "Archived streams", self._write, _PACE, weigh=_weight
+        )
         self._claims: dict[str, tuple[Holder, float]] = {}
         self._claim_of: dict[str, Claim] = {}  # of streams that run here
-        self._changed = asyncio.Event()
-        self._writing = asyncio.Lock()
 
     def opened(self, stream: ChatStream, claim: Claim | None) -> None:
         """Remember that *stream* runs."""
@@ -86,7 +82,7 @@ class StreamArchive:
 
     async def find(self, stream_id: str, user_id: str) -> StoredStream | None:
         """The stream of that id, if it is *user_id*'s. Raises `StreamsUnavailable`."""
-        row = self._pending.get(stream_id)
+        row = self._rows.last(lambda row: row is not None and row.id == stream_id)
         if row is not None:
             owner, frames, expires_at = row.user_id, row.frames, row.expires_at
         else:
@@ -100,7 +96,7 @@ class StreamArchive:
 
     async def load(self) -> None:
         """Learn the claims of earlier processes. Raises what the database raises."""
-        rows = await self._database.fetch_all(
+        rows: list[Any] = await self._database.fetch_all(
             "SELECT id, claim, digest, expires_at FROM streams"
             " WHERE claim IS NOT NULL AND expires_at > :now",
             {"now": time.time()},
@@ -109,54 +105,33 @@ class StreamArchive:
             holder = Holder(row["id"], bytes(row["digest"]))
             self._claims[row["claim"]] = (holder, row["expires_at"])
 
-    async def write(self) -> None:
-        """Write what comes, until cancelled; an outage of the database is waited out."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_SWEEP):
-                    await self._changed.wait()
-            self._changed.clear()
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[StreamArchive]:
+        """Write what comes while the block runs; at its end what is left."""
+        async with self._rows.writing():
+            sweep = asyncio.create_task(self._sweep(), name="stream archive sweep")
             try:
-                async with self._writing:
-                    await self._flush()
-                    await self._sweep()
-            except _FAILURES as exc:
-                logger.bind(reason=type(exc).__name__, waiting=len(self._pending)).warning(
-                    "Streams could not be archived"
-                )
-                self._changed.set()
-                await asyncio.sleep(_BACK_OFF)
+                yield self
+            finally:
+                sweep.cancel()
 
-    async def close(self, writer: asyncio.Task[None]) -> None:
-        """End *writer* between two writes, since a query's thread outlives its task; write the rest."""
-        try:
-            async with asyncio.timeout(_CLOSE), self._writing:
-                writer.cancel()
-                await self._flush()
-        except _FAILURES as exc:
-            logger.bind(reason=type(exc).__name__, lost=len(self._pending)).error(
-                "Streams could not be archived"
-            )
-        writer.cancel()
-        await asyncio.wait([writer])
+    async def _sweep(self) -> None:
+        while True:
+            now = time.time()
+            expired = [name for name, (_, expires_at) in self._claims.items() if expires_at <= now]
+            for name in expired:
+                del self._claims[name]
+            self._rows.put(None)
+            await asyncio.sleep(_SWEEP)
 
-    async def _flush(self) -> None:
-        while self._pending:
-            rows: list[_Row] = []
-            size = 0
-            for row in self._pending.values():
-                rows.append(row)
-                size += row.size
-                if size > _SLICE:
-                    break
-            async with self._database.transaction():
-                for row in rows:
-                    await self._database.execute(_SAVE, _values(row))
-            for row in rows:
-                # It may have ended while its beginning was written.
-                if self._pending.get(row.id) is row:
-                    del self._pending[row.id]
-                    self._pending_bytes -= row.size
+    async def _write(self, rows: Sequence[_Row | None]) -> None:
+        # Of a stream that ended soon after it began, only the end.
+        latest = {row.id: _values(row) for row in rows if row is not None}
+        with outages_translated():
+            async with transaction(self._database) as connection:
+                await connection.execute_many(_SAVE, list(latest.values()))
+                if None in rows:
+                    await connection.execute(_ERASE_EXPIRED, {"now": time.time()})
 
     def _put(self, stream: ChatStream, frames: bytes | None, expires_at: float) -> None:
         claim = self._claim_of.get(stream.id)
@@ -164,31 +139,18 @@ class StreamArchive:
         row = _Row(stream.id, stream.turn.user_id, name, digest, frames, expires_at)
         if name is not None and digest is not None:
             self._claims[name] = (Holder(stream.id, digest), expires_at)
-        if before := self._pending.pop(stream.id, None):
-            self._pending_bytes -= before.size
-        self._pending[stream.id] = row
-        self._pending_bytes += row.size
-        while self._pending_bytes > PENDING:
-            dropped = self._pending.pop(next(iter(self._pending)))
-            self._pending_bytes -= dropped.size
-            logger.bind(stream_id=dropped.id).warning("Stream dropped from the archive")
-        self._changed.set()
+        self._rows.put(row)
 
     async def _fetch(self, stream_id: str) -> Any:
         try:
-            async with asyncio.timeout(_READ):
-                return await self._database.fetch_one(
-                    "SELECT user_id, frames, expires_at FROM streams WHERE id = :id",
-                    {"id": stream_id},
-                )
-        except _FAILURES as exc:
+            with outages_translated():
+                async with asyncio.timeout(_READ):
+                    return await self._database.fetch_one(
+                        "SELECT user_id, frames, expires_at FROM streams WHERE id = :id",
+                        {"id": stream_id},
+                    )
+        except Unavailable as exc:
             raise StreamsUnavailable(retry_after=1) from exc
-
-    async def _sweep(self) -> None:
-        now = time.time()
-        for name in [name for name, (_, expires_at) in self._claims.items() if expires_at <= now]:
-            del self._claims[name]
-        await self._database.execute("DELETE FROM streams WHERE expires_at <= :now", {"now": now})
 
 
 @asynccontextmanager
@@ -196,11 +158,12 @@ async def open_archive(database: Database, *, retention: float) -> AsyncIterator
     """An archive in *database* that writes while the block runs; leaving it writes what waits."""
     archive = StreamArchive(database, retention=retention)
     await archive.load()
-    writer = asyncio.create_task(archive.write(), name="stream archive")
-    try:
+    async with archive.writing():
         yield archive
-    finally:
-        await archive.close(writer)
+
+
+def _weight(row: _Row | None) -> int:
+    return _ROW + len(row.frames or b"") if row else _ROW
 
 
 def _values(row: _Row) -> dict[str, Any]:

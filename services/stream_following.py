@@ -24,7 +24,7 @@ from services.stream_store import How
 WAIT: Final = 0.1  # seconds; also how late a stream that is followed from now on may be noticed
 WATCH: Final = 0.5
 SILENCE: Final = 2.5  # seconds without a lease, after it ran out, until a stream counts as lost
-OUTAGE: Final = 8.0  # seconds without Redis until its readers are told
+OUTAGE: Final = 7.0  # seconds without Redis until its readers are told
 _BACK_OFF: Final = 0.1
 _RENEW_EVERY: Final = 4  # watches between two notes that somebody reads
 
@@ -128,7 +128,7 @@ class Following:
             await self._any.wait()
             positions = {each.id: len(each.log) for each in self._followed.values()}
             try:
-                news = await self._logs.tail(positions, patience=WAIT)
+                news = await self._logs.tail(positions, wait=WAIT)
             except StreamsUnavailable:
                 await asyncio.sleep(_BACK_OFF)
                 continue
@@ -199,9 +199,6 @@ class Following:
         if snapshot := await self._logs.load(stream.id):
             self._take(stream, len(snapshot.frames), snapshot.frames)
         if not stream.log.ended:
-            # Whoever only waits for an event beyond this end is not told it, but the one after his.
-            if stream.audience:
-                await self._logs.told(stream.id, len(stream.log))
             self._end(stream)
 
     def _take(self, stream: DistantStream, last: int, frames: Sequence[bytes]) -> None:

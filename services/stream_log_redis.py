@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from services import sse
 from services.errors import StreamsUnavailable
+from services.patience import patience
 from services.redis_client import open_redis
 from services.stream_store import Claim, Holder
 
@@ -94,13 +95,6 @@ redis.call('PEXPIRE', KEYS[2], ARGV[1])
 local claim = redis.call('HGET', KEYS[1], 'claim')
 if claim then redis.call('PEXPIRE', claim, ARGV[1]) end
 return 'lost'
-"""
-
-# Whether the end of a lost stream was told as number ARGV[1]; if not, it is now, as the next one.
-_TELL = """
-if redis.call('HEXISTS', KEYS[1], 'told:' .. ARGV[1]) == 1 then return 1 end
-redis.call('HSET', KEYS[1], 'told:' .. (ARGV[1] + 1), 1)
-return 0
 """
 
 
@@ -191,13 +185,13 @@ class RedisLogs:
         return Snapshot(user.decode(), process.decode(), _state(state), _frames(entries))
 
     async def tail(
-        self, positions: Mapping[str, int], *, patience: float
+        self, positions: Mapping[str, int], *, wait: float
     ) -> dict[str, tuple[int, tuple[bytes, ...]]]:
-        """What follows *positions*, waiting up to *patience* for any: last number, frames."""
+        """What follows *positions*, waiting up to *wait* seconds for any: last number, frames."""
         ids = {_log(stream_id).encode(): stream_id for stream_id in positions}
         after: dict[Any, Any] = {_log(each): f"{at}-0" for each, at in positions.items()}
-        call = self._waiting.xread(after, count=_BATCHES, block=_ms(patience))
-        found = await self._answer(call, patience + TIMEOUT) or []
+        call = self._waiting.xread(after, count=_BATCHES, block=_ms(wait))
+        found = await self._answer(call, wait + TIMEOUT) or []
         pairs = found.items() if isinstance(found, dict) else found
         return {
             ids[key]: (int(entries[-1][0].partition(b"-")[0]), _frames(entries))
@@ -227,10 +221,6 @@ class RedisLogs:
         reply = await self._answer(self._script(_LOSE, keys, self._retention))
         return cast(State, reply.decode())
 
-    async def told(self, stream_id: str, after: int) -> bool:
-        """Whether some reader got event *after* as the end of this lost stream; else, the next."""
-        return bool(await self._answer(self._script(_TELL, [_meta(stream_id)], after)))
-
     async def renew(self) -> bool:
         """Say that this process lives; False if Redis did not know it."""
         call = self._redis.set(_lease(self.process), 1, px=_ms(self.lease), get=True)
@@ -248,11 +238,11 @@ class RedisLogs:
             pipeline.pexpire(_inbox(process), _ms(_INBOX))
         await self._answer(pipeline.execute())
 
-    async def receive(self, *, patience: float) -> list[str]:
-        """The messages in this process's inbox, waiting up to *patience* for the first."""
+    async def receive(self, *, wait: float) -> list[str]:
+        """The messages in this process's inbox, waiting up to *wait* seconds for the first."""
         inbox = _inbox(self.process)
-        call = self._waiting.blpop([inbox], timeout=patience)
-        first = await self._answer(call, patience + TIMEOUT)
+        call = self._waiting.blpop([inbox], timeout=wait)
+        first = await self._answer(call, wait + TIMEOUT)
         if first is None:
             return []
         more = await self._answer(self._redis.lpop(inbox, 1000)) or []
@@ -261,11 +251,11 @@ class RedisLogs:
     def _script(self, script: str, keys: list[str], *arguments: Any) -> Awaitable[Any]:
         return self._redis.eval(script, len(keys), *keys, *arguments)
 
-    async def _answer(self, call: Awaitable[Any], patience: float = TIMEOUT) -> Any:
+    async def _answer(self, call: Awaitable[Any], limit: float = TIMEOUT) -> Any:
         task = asyncio.current_task()
         cancelled = task.cancelling() if task else 0
         try:
-            async with asyncio.timeout(patience):
+            async with patience(limit):
                 answer = await call
         except (RedisError, OSError, TimeoutError) as exc:
             raise StreamsUnavailable(f"Redis: {type(exc).__name__}", retry_after=1) from exc

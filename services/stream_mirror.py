@@ -57,10 +57,13 @@ class Mirror:
         self._withdrawn: list[_Withdrawn] = []
         self._news = asyncio.Event()
 
-    def publish(self, stream: ChatStream, claim: Claim | None) -> None:
-        """Copy what *stream* says from now on."""
+    def publish(self, stream: ChatStream, claim: Claim | None, *, announced: bool) -> None:
+        """Copy what *stream* says from now on; unless *announced*, say at once that it exists."""
         mirrored = self._mirrored[stream] = _Mirrored(self, stream, claim)
         stream.log.attach(mirrored)
+        if not announced:
+            mirrored.position = None
+            self.note(mirrored)
 
     def forget(self, stream: ChatStream) -> None:
         """Copy *stream* no more."""

@@ -88,8 +88,11 @@ class SharedStreams(Protocol):
         """Take back what was registered: the stream was refused. Never blocks or raises."""
         ...
 
-    def publish(self, stream: ChatStream, claim: Claim | None) -> None:
-        """Copy what *stream* says from now on. Never blocks or raises."""
+    def publish(self, stream: ChatStream, claim: Claim | None, *, announced: bool) -> None:
+        """Copy what *stream* says from now on; unless *announced*, tell the others that it exists.
+
+        Never blocks or raises.
+        """
         ...
 
     def forget(self, stream: ChatStream) -> None:

@@ -12,7 +12,7 @@ from loguru import logger
 
 from services.chat_stream import ChatStream
 from services.errors import StreamsUnavailable
-from services.replay import lost, over
+from services.replay import lost
 from services.stream_following import DistantStream, Following
 from services.stream_log import Readable
 from services.stream_log_redis import RedisLogs, open_redis_logs
@@ -27,10 +27,14 @@ _CLOSE: Final = 2.0
 
 
 class RedisStreams:
-    """Lets other processes read the streams of this one, and this one theirs."""
+    """Lets other processes read the streams of this one, and this one theirs.
 
-    def __init__(self, logs: RedisLogs) -> None:
+    *catch_up* is how long, in seconds, a reader that is ahead of the copy waits for it.
+    """
+
+    def __init__(self, logs: RedisLogs, *, catch_up: float = _CATCH_UP) -> None:
         self._logs = logs
+        self._catch_up = catch_up
         self._mirror = Mirror(logs)
         self._following = Following(logs)
         self._inbox: Inbox | None = None
@@ -47,9 +51,9 @@ class RedisStreams:
         """Take back what was registered."""
         self._mirror.withdraw(stream_id, claim)
 
-    def publish(self, stream: ChatStream, claim: Claim | None) -> None:
-        """Copy what *stream* says from now on."""
-        self._mirror.publish(stream, claim)
+    def publish(self, stream: ChatStream, claim: Claim | None, *, announced: bool) -> None:
+        """Copy what *stream* says from now on; announce it as soon as possible if nobody knows it."""
+        self._mirror.publish(stream, claim, announced=announced)
 
     def forget(self, stream: ChatStream) -> None:
         """Copy *stream* no more."""
@@ -64,21 +68,17 @@ class RedisStreams:
 
         Its process may have told a reader more than it has copied yet; that is waited for, until it
         is here, or the process turns out to be gone and the stream is lost. Raises
-        `StreamsUnavailable`.
+        `StreamsUnavailable`, also if neither happened in time.
         """
         stream = await self._following.find(stream_id, user_id, how)
         if stream is None:
             return None
         if after > len(stream.log) and not stream.log.ended:
-            await _reach(stream, after)
-        if not stream.lost:
-            return stream
-        if after < len(stream.log):
-            await self._logs.told(stream_id, len(stream.log) - 1)
-            return stream
-        if await self._logs.told(stream_id, after):
-            return over(stream_id, after)
-        return lost(stream_id, after)
+            await _reach(stream, after, self._catch_up)
+        if stream.lost and after >= len(stream.log):
+            # It has what others are told as the end here, or more: events that were copied nowhere.
+            return lost(stream_id, after)
+        return stream
 
     async def stop(self, stream_id: str, user_id: str) -> bool:
         """Ask its process to stop a stream; whether there is one. Raises `StreamsUnavailable`."""
@@ -104,7 +104,7 @@ class RedisStreams:
         """Do what others ask of this process, until cancelled."""
         while True:
             try:
-                messages = await self._logs.receive(patience=_INBOX_WAIT)
+                messages = await self._logs.receive(wait=_INBOX_WAIT)
             except StreamsUnavailable:
                 await asyncio.sleep(_RENEW)
                 continue
@@ -174,15 +174,15 @@ class _Arrival:
             self.happened.set()
 
 
-async def _reach(stream: DistantStream, after: int) -> None:
-    """Wait until *stream* has *after* events or has ended, but not for ever."""
+async def _reach(stream: DistantStream, after: int, limit: float) -> None:
+    """Wait until *stream* has *after* events or has ended. Raises `StreamsUnavailable`."""
     arrival = _Arrival(stream, after)
     with stream.watched(arrival):
         try:
-            async with asyncio.timeout(_CATCH_UP):
+            async with asyncio.timeout(limit):
                 await arrival.happened.wait()
-        except TimeoutError:
-            return
+        except TimeoutError as exc:
+            raise StreamsUnavailable(retry_after=1) from exc
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:

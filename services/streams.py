@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 from loguru import logger
@@ -14,19 +14,16 @@ from loguru import logger
 from services.chat_stream import Answer, ChatStream, EventHook
 from services.distant_readers import DistantReaders
 from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
-from services.replay import Losses, stored
+from services.replay import lost, stored
 from services.report import Accountant, Report
 from services.stream_log import Readable, Room
 from services.stream_store import Archive, Claim, Holder, How, SharedStreams
 from services.turn import Turn
 
-
-class Lease(Protocol):
-    """A place among the running streams."""
-
-    def release(self, report: Report) -> None:
-        """Give the place back; synchronous, never raises."""
-        ...
+# Called once when a new answer has ended, with what it was; None: it never started. Never raises.
+Release: TypeAlias = Callable[[Report | None], None]
+# Lets a new answer start, or refuses with a `ServiceError`.
+Admit: TypeAlias = Callable[[Turn], Awaitable[Release]]
 
 
 class TurnObserver(Protocol):
@@ -50,8 +47,8 @@ class Policy:
 class Streams:
     """Owns every answer that runs, and every finished one that can still be read.
 
-    *admit* reserves a place before the first byte, or refuses with a `ServiceError`; *observers*
-    learn of every end. *archive* knows the streams of earlier processes, *shared* those of others.
+    *observers* learn of every end. *archive* knows the streams of earlier processes, *shared* those
+    of others.
     """
 
     def __init__(
@@ -60,7 +57,6 @@ class Streams:
         accountant: Accountant,
         *,
         default_model: str,
-        admit: Callable[[Turn], Awaitable[Lease]],
         hooks: Sequence[EventHook] = (),
         observers: Sequence[TurnObserver] = (),
         policy: Policy | None = None,
@@ -70,20 +66,18 @@ class Streams:
         self._answer = answer
         self._accountant = accountant
         self._default_model = default_model
-        self._admit = admit
         self._hooks = tuple(hooks)
         self._observers = tuple(observers)
         self._policy = policy or Policy()
         self._archive = archive
         self._shared = shared
-        self._running: dict[ChatStream, Lease] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: dict[ChatStream, Release] = {}
+        self._tidying: set[asyncio.Task[None]] = set()  # of answers that have ended
         self._kept: dict[str, ChatStream] = {}  # resumable ones by id
         self._claims: dict[str, tuple[bytes, ChatStream]] = {}
         self._claim_of: dict[ChatStream, Claim] = {}
         self._finished: dict[ChatStream, asyncio.TimerHandle] = {}  # oldest end first
         self._room = Room(self._policy.max_log_bytes, self._make_room)
-        self._losses = Losses()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._distant = DistantReaders()
         self._idle = asyncio.Event()
@@ -105,16 +99,19 @@ class Streams:
         """How much all logs hold together, in bytes."""
         return self._room.held
 
-    async def open(self, turn: Turn, claim: Claim | None = None, *, after: int = 0) -> Readable:
+    async def open(
+        self, turn: Turn, admit: Admit, claim: Claim | None = None, *, after: int = 0
+    ) -> Readable:
         """A stream for *turn*, not started; or, for a known *claim*, the stream it already has.
 
+        *admit* is asked for a new one only, and its answer called when that has ended.
         A client that has *after* events of a stream that nobody knows gets its end as a lost one,
         never a second answer. The caller attaches a reader before it awaits anything, so that a
         client that leaves is noticed. Raises `Draining`, `Overloaded`, `Conflict`,
         `StreamsUnavailable`, and what the admission raises.
         """
         if claim is None:
-            return await self._create(turn)
+            return await self._create(turn, admit)
         # Two requests with one key may race each other: the second waits for the first.
         lock = self._opening.setdefault(claim.name, asyncio.Lock())
         async with lock:
@@ -128,20 +125,17 @@ class Streams:
             if found := await self._held(holder, claim, after):
                 return found
             if not after:
-                return await self._create(turn, claim)
+                return await self._create(turn, admit, claim)
             holder = None if self._shared is None else await self._shared.holder(claim)
             if found := await self._held(holder, claim, after):
                 return found
-            return self._losses.tell(claim.name, "", after)
+            return lost("", after)
 
     def start(self, stream: Readable) -> None:
         """Begin to answer, if that is done here and has not happened yet."""
         if not isinstance(stream, ChatStream):
             return
         stream.start(self._answer)
-        if stream.task is not None and not stream.task.done():
-            self._tasks.add(stream.task)
-            stream.task.add_done_callback(self._tasks.discard)
 
     async def find(
         self, stream_id: str, user_id: str, *, after: int = 0, how: How = "resumed"
@@ -164,7 +158,7 @@ class Streams:
             if row.frames is not None:
                 return stored(stream_id, row.frames)
             if unknown is None:
-                return self._losses.tell(stream_id, stream_id, after)
+                return lost(stream_id, after)
         if unknown is not None:
             raise unknown
         return None
@@ -213,29 +207,30 @@ class Streams:
         """Return when no stream runs."""
         await self._idle.wait()
 
-    async def _create(self, turn: Turn, claim: Claim | None = None) -> Readable:
+    async def _create(self, turn: Turn, admit: Admit, claim: Claim | None = None) -> Readable:
         self._refuse_if_draining()
         if self._room.full:
             raise Overloaded(retry_after=1)
         stream_id = f"str_{secrets.token_urlsafe(15)}"
         shared = self._shared if turn.resumable else None
         if shared is None:
-            return await self._admitted(stream_id, turn, claim)
+            return await self._admitted(stream_id, turn, admit, claim)
+        announced = True
         try:
             holder = await shared.register(stream_id, turn.user_id, claim)
         except StreamsUnavailable:
             # Better answered twice in the worst case than not at all: without the others, this
             # process still knows its own claims.
             logger.bind(request_id=turn.request_id).warning("Shared streams unavailable")
-            holder = None
+            holder, announced = None, False
         try:
             if found := await self._held(holder, claim, 0):
                 return found
-            stream = await self._admitted(stream_id, turn, claim)
+            stream = await self._admitted(stream_id, turn, admit, claim)
         except BaseException:
             shared.withdraw(stream_id, claim)
             raise
-        shared.publish(stream, claim)
+        shared.publish(stream, claim, announced=announced)
         return stream
 
     async def _held(
@@ -248,13 +243,15 @@ class Streams:
             raise Conflict
         return await self.find(holder.stream_id, claim.user_id, after=after, how="replayed")
 
-    async def _admitted(self, stream_id: str, turn: Turn, claim: Claim | None) -> ChatStream:
+    async def _admitted(
+        self, stream_id: str, turn: Turn, admit: Admit, claim: Claim | None
+    ) -> ChatStream:
         report = Report(turn, self._accountant)
-        lease = await self._admit(turn)
+        release = await admit(turn)
         try:
             self._refuse_if_draining()
         except Draining:
-            lease.release(report)
+            release(None)
             raise
         stream = ChatStream(
             stream_id,
@@ -266,7 +263,7 @@ class Streams:
             room=self._room,
             on_end=self._ended,
         )
-        self._running[stream] = lease
+        self._running[stream] = release
         self._idle.clear()
         if turn.resumable:
             self._kept[stream.id] = stream
@@ -296,7 +293,10 @@ class Streams:
             stream.report.idempotent_replays += 1
 
     def _ended(self, stream: ChatStream) -> None:
-        self._running.pop(stream).release(stream.report)
+        self._running.pop(stream)(stream.report)
+        if stream.task is not None and not stream.task.done():
+            self._tidying.add(stream.task)
+            stream.task.add_done_callback(self._tidying.discard)
         if not self._running:
             self._idle.set()
         for observe in self._observers:
@@ -304,8 +304,13 @@ class Streams:
                 observe(stream)
             except Exception:  # the others are told all the same
                 logger.exception("Observer failed")
-        log = logger.bind(request_id=stream.turn.request_id, **stream.report.fields())
-        log.info("Chat completion finished")
+        turn = stream.turn
+        logger.bind(
+            request_id=turn.request_id,
+            user_id=turn.user_id,
+            session_id=turn.session_id,
+            **stream.report.fields(),
+        ).info("Chat completion finished")
         if stream.resumable:
             if self._archive is not None:
                 self._archive.ended(stream)
@@ -340,9 +345,9 @@ class Streams:
                 stream.stop("drained")
             await self.idle()
         # What is left only tidies a socket after its answer has ended.
-        for task in tuple(self._tasks):
+        for task in tuple(self._tidying):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._tidying:
+            await asyncio.wait(self._tidying)
         self._distant.close()
         logger.info("Drained")

@@ -1,12 +1,14 @@
-"""Writing behind the backs of the streams: taken at once, written in order, kept during an outage."""
+"""Writing behind the backs of the streams: taken at once, written together, kept during an outage."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from loguru import logger
 
@@ -14,41 +16,62 @@ from services.errors import Unavailable
 
 Item = TypeVar("Item")
 
-_CANCEL_TIMEOUT: Final = 0.5
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much at once, and how long to wait for what, in seconds.
+
+    *capacity* items may wait, *batch* are written together (or so much of what is weighed), and *linger*
+    is how long an item waits for others. *attempt* is how long one attempt may take; *retry* and *retry_at_most* bound the pauses
+    between attempts, which grow. *close* is the patience with what is left at the end, and *stop*
+    that with an attempt which was cancelled then: a network that swallows packets can hold it up
+    for minutes.
+    """
+
+    capacity: int = 1000
+    batch: int = 100
+    linger: float = 0.1
+    attempt: float = 10.0
+    retry: float = 0.2
+    retry_at_most: float = 15.0
+    close: float = 5.0
+    stop: float = 0.5
 
 
 class WriteBehind(Generic[Item]):
-    """Gives items to *write*, one after the other; *capacity* may wait, more are dropped and counted.
+    """Gives items to *write*, in order, some at a time; what does not fit is dropped and counted.
 
-    While *write* raises `Unavailable`, or takes longer than *attempt*, its item stays the first in
-    line, and the pauses between attempts grow from *retry* to *retry_at_most*. Any other error drops
-    the item. *close* is the patience with what is left at the end. Durations are seconds.
+    *write* stores all it is given, or nothing; given the same again, because its answer was lost, it
+    changes nothing. While it raises `Unavailable`, or takes too long, its items stay first in line.
+    Any other error is the fault of one item, which is found by halving, and dropped. In the log,
+    *store* is where items go, and *items* is what they are. Items of very different sizes are measured
+    by *weigh*.
     """
 
     def __init__(
         self,
-        name: str,
-        write: Callable[[Item], Coroutine[Any, Any, None]],
+        store: str,
+        items: str,
+        write: Callable[[Sequence[Item]], Coroutine[Any, Any, None]],
+        pace: Pace | None = None,
         *,
-        capacity: int = 1000,
-        retry: float = 0.2,
-        retry_at_most: float = 15.0,
-        attempt: float = 10.0,
-        close: float = 5.0,
+        weigh: Callable[[Item], int] = lambda _: 1,
     ) -> None:
-        self._name = name
+        self._store = store
+        self._items = items
         self._write = write
-        self._capacity = capacity
-        self._retry = retry
-        self._retry_at_most = retry_at_most
-        self._attempt = attempt
-        self._close = close
+        self._pace = pace or Pace()
+        self._weigh = weigh
         self._waiting: deque[Item] = deque()
+        self._weight = 0
         self._dropped = 0
+        self._dropped_logged = 0
+        self._refusal: str | None = None
         self._away = False
         self._open = False
-        self._closing = asyncio.Event()
         self._something = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._closing = asyncio.Event()
         self._progress = asyncio.Event()
         self._attempting = asyncio.Lock()
 
@@ -64,23 +87,28 @@ class WriteBehind(Generic[Item]):
 
     def put(self, item: Item) -> None:
         """Take *item*. Never blocks, never raises; if full or closed, it is dropped."""
-        if self._open and self.depth < self._capacity:
-            self._waiting.append(item)
-            self._something.set()
-        else:
-            self._drop(1, "full" if self._open else "closed")
+        if not self._open or self._weight >= self._pace.capacity:
+            self._dropped += 1
+            return
+        self._waiting.append(item)
+        self._weight += self._weigh(item)
+        self._something.set()
+        if self._weight >= self._pace.batch:
+            self._urgent.set()
+
+    def last(self, wanted: Callable[[Item], bool]) -> Item | None:
+        """The last *wanted* item that is still to be written."""
+        return next(filter(wanted, reversed(self._waiting)), None)
 
     async def written(self, wanted: Callable[[Item], bool]) -> None:
-        """Wait until no *wanted* item is left to write."""
+        """Wait until no *wanted* item is left to write. Somebody waits: they don't linger."""
         while any(map(wanted, self._waiting)):
+            self._urgent.set()
             await self._progress.wait()
 
     async def discard(self, unwanted: Callable[[Item], bool]) -> None:
-        """Forget the *unwanted* items. If one is just being written, wait for the end of it."""
-        kept = [item for item in self._waiting if not unwanted(item)]
-        self._waiting.clear()
-        self._waiting.extend(kept)
-        self._progressed()
+        """Forget the *unwanted* items. If some are just being written, wait for the end of that."""
+        self._keep([item for item in self._waiting if not unwanted(item)])
         async with self._attempting:
             pass
 
@@ -89,87 +117,150 @@ class WriteBehind(Generic[Item]):
         """Write while the block runs; at its end what is left, within the patience for it."""
         self._open = True
         # Not a TaskGroup: it would wrap in a group whatever the block raises.
-        writer = asyncio.create_task(self._run(), name=f"{self._name} writer")
+        writer = asyncio.create_task(self._run(), name=f"{self._store} writer")
         try:
             yield self
         finally:
             self._open = False
             self._closing.set()
+            self._urgent.set()
             self._something.set()
             try:
-                await asyncio.wait({writer}, timeout=self._close)
+                await asyncio.wait({writer}, timeout=self._pace.close)
             finally:
                 writer.cancel()
-                # Not longer: a network that swallows packets can hold up its end for minutes.
-                await asyncio.wait({writer}, timeout=_CANCEL_TIMEOUT)
-                if left := self.depth:
-                    self._drop(left, "closed")
+                await asyncio.wait({writer})
+                self._dropped += self.depth
+                self._keep([])
+                self._log_dropped()
 
     async def _run(self) -> None:
-        pause = self._retry
         while self._waiting or not self._closing.is_set():
-            await self._something.wait()
-            if not self._closing.is_set():
-                self._something.clear()
-            while self._waiting:
-                if await self._write_first():
-                    pause = self._retry
-                else:
-                    await self._pause(pause)
-                    pause = min(pause * 2, self._retry_at_most)
-
-    async def _write_first(self) -> bool:
-        """Try to write the first item; whether it is done with."""
-        async with self._attempting:
             if not self._waiting:
-                return True
-            item = self._waiting[0]
-            try:
-                async with asyncio.timeout(self._attempt):
-                    # A task of its own: `databases` keeps a connection per task, and if giving one
-                    # back failed, would hand that one out to this task for ever.
-                    await asyncio.create_task(self._write(item))
-            except (Unavailable, TimeoutError) as exc:
-                self._log_outage(exc)
-                return False
-            except Exception:
-                # If the writer ended, nobody would notice.
-                logger.bind(queue=self._name).exception("Write refused")
-                self._drop(1, "refused")
-            else:
-                self._log_recovery()
-            # It may have been discarded meanwhile.
+                await self._something.wait()
+            self._something.clear()
+            if not self._closing.is_set():
+                await _wait(self._urgent, self._pace.linger)
+            self._urgent.clear()
+            await self._flush()
+            self._log_dropped()
+
+    async def _flush(self) -> None:
+        """Write what waits. What comes meanwhile may linger, unless it is enough for a batch."""
+        most, pause = sys.maxsize, self._pace.retry
+        while self._waiting:
+            async with self._attempting:
+                items = self._first(most)
+                try:
+                    await self._attempt(items)
+                except (Unavailable, TimeoutError) as exc:
+                    self._log_outage(exc)
+                except Exception as exc:
+                    # Whatever it is: if the writer ended, nobody would notice.
+                    if len(items) > 1:
+                        most = len(items) // 2
+                        continue
+                    self._dropped += 1
+                    self._refusal = type(exc).__name__
+                    self._done_with(items)
+                    most = sys.maxsize
+                    continue
+                else:
+                    self._log_recovery()
+                    self._done_with(items)
+                    pause = self._pace.retry
+                    if self._may_linger():
+                        return
+                    continue
+            await self._pause(pause)
+            pause = min(pause * 2, self._pace.retry_at_most)
+
+    async def _attempt(self, items: Sequence[Item]) -> None:
+        # A task of its own: `databases` keeps a connection per task, and if giving one back
+        # failed, would hand that one out to this task for ever.
+        writing = asyncio.create_task(self._write(items))
+        try:
+            if not (await asyncio.wait({writing}, timeout=self._pace.attempt))[0]:
+                # The driver tells the server to stop, which takes as long as the network pleases.
+                writing.cancel()
+                self._log_outage(TimeoutError())
+                await asyncio.wait({writing})
+        except asyncio.CancelledError:
+            writing.cancel()
+            writing.add_done_callback(_look_at)
+            await asyncio.wait({writing}, timeout=self._pace.stop)
+            raise
+        if writing.cancelled():
+            raise TimeoutError
+        writing.result()
+
+    def _may_linger(self) -> bool:
+        hurry = self._urgent.is_set() or self._closing.is_set()
+        return not hurry and self._weight < self._pace.batch
+
+    def _first(self, most: int) -> list[Item]:
+        """The first *most* items, or as many as are a batch."""
+        items: list[Item] = []
+        weight = 0
+        for item in self._waiting:
+            if weight >= self._pace.batch or len(items) == most:
+                break
+            items.append(item)
+            weight += self._weigh(item)
+        return items
+
+    def _done_with(self, items: Sequence[Item]) -> None:
+        # Some may have been discarded meanwhile; the others are still the first, in their order.
+        for item in items:
             if self._waiting and self._waiting[0] is item:
-                self._waiting.popleft()
-            self._progressed()
-            return True
+                self._weight -= self._weigh(self._waiting.popleft())
+        self._progressed()
+
+    def _keep(self, items: Sequence[Item]) -> None:
+        self._waiting = deque(items)
+        self._weight = sum(map(self._weigh, items))
+        self._progressed()
 
     async def _pause(self, duration: float) -> None:
         """Wait, but not long once the end has begun."""
         if self._closing.is_set():
-            await asyncio.sleep(min(duration, self._retry))
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(duration):
-                await self._closing.wait()
+            await asyncio.sleep(min(duration, self._pace.retry))
+        else:
+            await _wait(self._closing, duration)
 
     def _progressed(self) -> None:
         self._progress.set()
         self._progress = asyncio.Event()
 
-    def _drop(self, number: int, reason: str) -> None:
-        self._dropped += number
-        logger.bind(queue=self._name, reason=reason, dropped=number).warning("Writes dropped")
-
     def _log_outage(self, exc: Exception) -> None:
         if not self._away:
             self._away = True
+            # Never its text: a driver may repeat in it what somebody wrote.
             cause = exc.__cause__ or exc
-            logger.bind(queue=self._name, error=type(cause).__name__, waiting=self.depth).warning(
-                "Writes are waiting"
-            )
+            name = getattr(cause, "sqlite_errorname", type(cause).__name__)
+            logger.bind(error=name, waiting=self.depth).warning(f"{self._store} unavailable")
 
     def _log_recovery(self) -> None:
         if self._away:
             self._away = False
-            logger.bind(queue=self._name, waiting=self.depth).info("Writes go on")
+            logger.bind(waiting=self.depth, dropped=self._dropped).info(
+                f"{self._store} available again"
+            )
+
+    def _log_dropped(self) -> None:
+        if new := self._dropped - self._dropped_logged:
+            self._dropped_logged = self._dropped
+            logger.bind(dropped=new, refusal=self._refusal).warning(f"{self._items} dropped")
+            self._refusal = None
+
+
+async def _wait(event: asyncio.Event, patience: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            await event.wait()
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """Take note of how *task* ended, or asyncio logs that nobody did."""
+    if not task.cancelled():
+        task.exception()

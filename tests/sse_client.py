@@ -19,9 +19,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = 15.0  # seconds to wait for the next bytes; only a bug takes so long
+from patience import PATIENCE
 
-_FRAME = re.compile(rb"event: (token|usage|done)\ndata: (\{[^\n]*\})(?:\nid: ([1-9][0-9]*))?")
+_FRAME = re.compile(rb"event: (token|usage|done)\ndata: (\{[^\n]*\})(?:\nid: (0?[1-9][0-9]*))?")
 _PREAMBLE = re.compile(rb"(?:retry: [0-9]+\n)?(: [^\n]+)")
 
 
@@ -77,6 +77,8 @@ class EventParser:
             if not block.isascii():
                 raise BadStream(f"not ASCII: {block!r}")
             data = json.loads(frame[2])
+            if (frame[3] or b"").startswith(b"0") != (data.get("code") == "STREAM_LOST"):
+                raise BadStream(f"only the end of a lost stream has a leading zero: {block!r}")
             self.events.append(ServerEvent(frame[1].decode(), data, number, block + b"\n\n"))
         else:
             raise BadStream(f"neither an event nor a comment: {block!r}")
@@ -123,6 +125,11 @@ class Answer:
     def last_id(self) -> int:
         """The id a client would send as `Last-Event-ID`; 0 if there is none."""
         return (self.events[-1].id or 0) if self.events else 0
+
+    @property
+    def last_event_id(self) -> str:
+        """The last `id:` as it came, which is what an EventSource sends back."""
+        return self.events[-1].raw.decode().rpartition("id: ")[2].strip()
 
     @property
     def stream_id(self) -> str:
@@ -225,7 +232,7 @@ class Client:
         message: str = "hi",
         *,
         key: str | None = None,
-        after: int | None = None,
+        after: int | str | None = None,
         headers: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> AsyncIterator[Answer]:
@@ -240,7 +247,7 @@ class Client:
             yield answer
 
     @asynccontextmanager
-    async def resume(self, stream_id: str, after: int | None = None) -> AsyncIterator[Answer]:
+    async def resume(self, stream_id: str, after: int | str | None = None) -> AsyncIterator[Answer]:
         """GET the rest of a stream, after event *after*."""
         headers = {} if after is None else {"last-event-id": str(after)}
         path = f"/api/v1/chat/{stream_id}"

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias, cast
+
+from patience import PATIENCE
 
 SSE = {"content-type": "text/event-stream"}
 
@@ -38,9 +41,13 @@ class Request:
 
 
 class Upstream:
-    """The server. `async with` starts it on a free port and stops it."""
+    """The server. `async with` starts it on a free port and stops it.
 
-    def __init__(self) -> None:
+    With *tls* it is `localhost`, by the certificate in there.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Request] = []
         self.connections = 0
         self.open: set[_Connection] = set()
@@ -56,7 +63,7 @@ class Upstream:
     @property
     def origin(self) -> str:
         host, port = self._server.sockets[0].getsockname()
-        return f"http://{host}:{port}"
+        return f"http://{host}:{port}" if self._tls is None else f"https://localhost:{port}"
 
     @property
     def url(self) -> str:
@@ -78,7 +85,7 @@ class Upstream:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Connection(self), "127.0.0.1", 0, backlog=1024
+            lambda: _Connection(self), "127.0.0.1", 0, backlog=1024, ssl=self._tls
         )
         return self
 
@@ -91,7 +98,7 @@ class Upstream:
         await self._server.wait_closed()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()
@@ -429,6 +436,21 @@ def drops(*pieces: bytes, headers: bool = True) -> Script:
         reply.drop()
 
     return script
+
+
+def closes_when_reused(script: Script, *, after: float = 0.0) -> Script:
+    """*script* on a new connection; a second request on one meets its end, *after* seconds, without a byte."""
+    served: set[int] = set()
+
+    async def once(reply: Reply) -> None:
+        if reply.request.connection in served:
+            await asyncio.sleep(after)
+            reply.drop()
+        else:
+            served.add(reply.request.connection)
+            await script(reply)
+
+    return once
 
 
 def babbles(*pieces: bytes) -> Script:

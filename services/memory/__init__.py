@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from services.turn import Role, Turn
 
@@ -44,4 +44,13 @@ class Memory(Protocol):
 
     async def forget(self, user_id: str, session_id: str | None = None) -> None:
         """Erase one session of *user_id*, or everything."""
+        ...
+
+
+@runtime_checkable
+class BulkMemory(Memory, Protocol):
+    """A memory that is quicker with many turns at once."""
+
+    async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
+        """Remember turns and their answers: all of them, or none if it raises."""
         ...

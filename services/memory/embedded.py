@@ -12,7 +12,7 @@ from databases.core import Connection
 
 from services.dialect import dialect_of
 from services.memory import Passage
-from services.memory.entry import entry
+from services.memory.entry import Entry, entry
 from services.memory.owner import Owner
 from services.memory.postgres import PostgresIndex
 from services.memory.scoring import contenders, coverage, in_context, rank
@@ -21,6 +21,7 @@ from services.memory.store import Store, passages
 from services.memory.terms import QueryTerms, query_terms
 from services.migrations import migrate
 from services.outages import outages_translated
+from services.transaction import transaction
 from services.turn import Role, Turn
 
 
@@ -49,17 +50,20 @@ class EmbeddedMemory:
 
         A turn without a session is remembered as a session of its own.
         """
-        owner = Owner(turn.user_id)
-        session_id = turn.session_id or f"once-{uuid4().hex}"
-        said: list[tuple[Role, str]] = [("user", turn.message), ("assistant", answer)]
-        entries = [
-            entry(owner, session_id, role, text, turn.asked_at)
-            for role, text in said
-            if text.strip()
-        ]
-        if entries:
-            async with self._connected() as connection:
-                await self._store.insert(connection, entries)
+        await self.add_all([(turn, answer)])
+
+    async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
+        """Remember turns and their answers: all of them, or none."""
+        remembered = []
+        for turn, answer in said:
+            if entries := _entries(turn, answer):
+                remembered.append(entries)
+            await asyncio.sleep(0)  # indexing takes a while, and others have streams to serve
+        # In one order in every process: two that wait for each other's owners would both fail.
+        remembered.sort(key=lambda entries: entries[0].owner)
+        if remembered:
+            async with self._connected(), transaction(self._database) as connection:
+                await self._store.insert(connection, remembered)
 
     async def search(
         self, user_id: str, query: str, *, limit: int, session_id: str | None = None
@@ -80,7 +84,7 @@ class EmbeddedMemory:
 
     async def forget(self, user_id: str, session_id: str | None = None) -> None:
         """Erase one session of *user_id*, or everything: texts, index and counts."""
-        async with self._connected() as connection:
+        async with self._connected(), transaction(self._database) as connection:
             await self._store.erase(connection, Owner(user_id), session_id)
 
     async def _best(
@@ -103,6 +107,15 @@ class EmbeddedMemory:
         with outages_translated():
             if not self._prepared:
                 await self.prepare()
-            # One connection for all queries of a call: on SQLite each would open its own.
+            # One connection for all queries of a call.
             async with self._database.connection() as connection:
                 yield connection
+
+
+def _entries(turn: Turn, answer: str) -> list[Entry]:
+    owner = Owner(turn.user_id)
+    session_id = turn.session_id or f"once-{uuid4().hex}"
+    said: list[tuple[Role, str]] = [("user", turn.message), ("assistant", answer)]
+    return [
+        entry(owner, session_id, role, text, turn.asked_at) for role, text in said if text.strip()
+    ]

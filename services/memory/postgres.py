@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
+import asyncpg
 from databases.core import Connection
 
 from services.memory.entry import Entry, as_json
+from services.memory.scoring import Corpus
 
 
 class PostgresIndex:
     """A `tsvector` of ready-made terms: no text search configuration is involved."""
 
     ids = "SELECT unnest(CAST(string_to_array(:ids, ',') AS bigint[])) AS id"
-    rows_as_json = "json_agg(json_build_array"
-    postings = """
-        SELECT o.messages, o.words,
-               (SELECT string_agg(CAST(id AS text), ',') FROM memory
-                WHERE terms @@ CAST(term AS tsquery)) AS ids
-        FROM memory_owners o, json_array_elements_text(CAST(:terms AS json)) term
-        WHERE o.owner = :owner"""
 
-    def any_of(self, tokens: Sequence[str]) -> str:
-        """What matches a message with any of *tokens*."""
-        return " | ".join(f"'{token}'" for token in tokens)
+    async def postings(
+        self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
+    ) -> tuple[Corpus, list[list[int]]]:
+        """How much there is of *owner*, and the ids of the messages with any token of each of *terms*."""
+        sought = [" | ".join(f"'{token}'" for token in tokens) for tokens in terms]
+        rows = await _fetch(connection, _POSTINGS, {"owner": owner, "terms": sought})
+        if not rows:
+            return Corpus(0, 0), []
+        corpus = Corpus(rows[0]["messages"], rows[0]["words"])
+        return corpus, [row["ids"] or [] for row in rows]
+
+    async def rows(
+        self, connection: Connection, columns: str, source: str, values: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """*columns* of each row of *source*, hundreds of them at little cost."""
+        return await _fetch(connection, f"SELECT {columns} {source}", values)
 
     async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
         """Add messages, and their terms to the index, as one."""
-        await connection.execute(_INSERT, {
+        await _fetch(connection, _INSERT, {
             "owner": entries[0].owner,
             "session_id": entries[0].session_id,
             "messages": len(entries),
@@ -35,6 +46,29 @@ class PostgresIndex:
             "entries": as_json(entries),
         })  # fmt: skip
 
+
+async def _fetch(
+    connection: Connection, sql: str, values: Mapping[str, Any]
+) -> Sequence[asyncpg.Record]:
+    """Rows as asyncpg has them: `databases` compiles a statement anew each time it is run."""
+    raw: asyncpg.Connection = connection.raw_connection
+    numbered, names = _numbered(sql)
+    rows: list[asyncpg.Record] = await raw.fetch(numbered, *(values[name] for name in names))
+    return rows
+
+
+@lru_cache
+def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
+    """*sql* with its parameters `:name` as `$1`, `$2` …, and their names in that order."""
+    names = tuple(dict.fromkeys(_PARAMETER.findall(sql)))
+    return _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql), names
+
+
+_PARAMETER: Final = re.compile(r":([a-z_]+)")
+
+_POSTINGS: Final = (
+    "SELECT messages, words, ids FROM memory_postings(:owner, CAST(:terms AS text[]))"
+)
 
 # The first insert's row lock makes one owner's writes wait for each other, and what it returns is
 # true after the wait; a number counted by a query of this statement would not be.

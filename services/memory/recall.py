@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 from loguru import logger
 
 from services.events import Recalled
-from services.memory import Memory, Passage
+from services.memory import Passage
 from services.memory.packing import pack
 from services.turn import Message, Turn
 
@@ -41,6 +41,16 @@ class Recollection:
     event: Recalled
 
 
+class Searchable(Protocol):
+    """What can be searched for what one user said and was told."""
+
+    async def search(
+        self, user_id: str, query: str, *, limit: int, session_id: str | None = None
+    ) -> Sequence[Passage]:
+        """See `Memory`."""
+        ...
+
+
 class Recall:
     """Searches *memory* for a turn and makes a piece of prompt of what it finds.
 
@@ -48,7 +58,7 @@ class Recall:
     """
 
     def __init__(
-        self, memory: Memory, policy: RecallPolicy, *, count: Callable[[str], int]
+        self, memory: Searchable, policy: RecallPolicy, *, count: Callable[[str], int]
     ) -> None:
         self._memory = memory
         self._policy = policy

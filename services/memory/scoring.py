@@ -69,7 +69,9 @@ def coverage(
         for id_ in covered.keys() & ids if late else ids:
             covered[id_] += weights[n]
     whole = sum(weights)
-    best = heapq.nlargest(candidates, zip(covered.values(), covered, strict=True))
+    # The weights are sorted first: that is quick, and of thousands of messages leaves hundreds.
+    least = _least_of_best(covered, candidates)
+    best = sorted(((w, id_) for id_, w in covered.items() if w >= least), reverse=True)[:candidates]
     return {id_: weight / whole for weight, id_ in best}
 
 
@@ -123,8 +125,7 @@ def rank(
 
 
 def _least_of_best(covered: Mapping[int, float], number: int) -> float:
-    best = heapq.nlargest(number, covered.values())
-    return best[-1] if len(best) == number else 0.0
+    return sorted(covered.values())[-number] if len(covered) >= number else 0.0
 
 
 def _inverse_frequency(having: int, messages: int) -> float:

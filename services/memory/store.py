@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -24,20 +23,22 @@ _AROUND: Final = (-1, 1, -2, 2)
 class Index(Protocol):
     """Where the SQL of the dialects differs.
 
-    `ids` turns the parameter `:ids`, a comma-separated list, into rows; `rows_as_json` begins what
-    turns rows into one JSON array of arrays. `postings` yields, for each of `:terms`, the ids of the
-    messages that have it, with the counts of the owner.
+    `ids` turns the parameter `:ids`, a comma-separated list, into rows.
     """
 
     @property
     def ids(self) -> str: ...  # noqa: D102 - described above
-    @property
-    def rows_as_json(self) -> str: ...  # noqa: D102 - described above
-    @property
-    def postings(self) -> str: ...  # noqa: D102 - described above
 
-    def any_of(self, tokens: Sequence[str]) -> str:
-        """What matches a message with any of *tokens*."""
+    async def postings(
+        self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
+    ) -> tuple[Corpus, list[list[int]]]:
+        """How much there is of *owner*, and the ids of the messages with any token of each of *terms*."""
+        ...
+
+    async def rows(
+        self, connection: Connection, columns: str, source: str, values: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """*columns* of each row of *source*, hundreds of them at little cost."""
         ...
 
     async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
@@ -62,42 +63,36 @@ class Store:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Append *entries*, at least one and all of one session, to it."""
-        await self._index.insert(connection, entries)
+    async def insert(self, connection: Connection, turns: Iterable[Sequence[Entry]]) -> None:
+        """Append the entries of each of *turns*, at least one and all of one session, to it."""
+        for entries in turns:
+            await self._index.insert(connection, entries)
 
     async def erase(self, connection: Connection, owner: Owner, session_id: str | None) -> None:
-        """Erase a session, or all of *owner*."""
+        """Erase a session, or all of *owner*; *connection* is in a transaction."""
         owned = {"owner": owner.id}
         sessions = _OWN_SESSIONS
         if session_id is not None:
             owned["session_id"] = storable(session_id)
             sessions += " AND session_id = :session_id"
-        async with connection.transaction():
-            # Waits for a write of the same owner, so that what follows sees it.
-            await connection.execute(_LOCK, {"owner": owner.id})
-            for statement in _ERASE:
-                await connection.execute(statement.format(sessions=sessions), owned)
-            await connection.execute(_ERASE_EMPTY, {"owner": owner.id})
+        # Waits for a write of the same owner, so that what follows sees it.
+        await connection.execute(_LOCK, {"owner": owner.id})
+        for statement in _ERASE:
+            await connection.execute(statement.format(sessions=sessions), owned)
+        await connection.execute(_ERASE_EMPTY, {"owner": owner.id})
 
     async def postings(
         self, connection: Connection, owner: Owner, terms: Iterable[frozenset[str]]
     ) -> tuple[Corpus, list[list[int]]]:
         """How much there is of *owner*, and the ids of the messages that have each of *terms*."""
-        sought = [self._index.any_of(owner.tokens(spellings)) for spellings in terms]
-        rows = await connection.fetch_all(
-            self._index.postings, {"owner": owner.id, "terms": json.dumps(sought)}
-        )
-        if not rows:
-            return Corpus(0, 0), []
-        corpus = Corpus(rows[0]["messages"], rows[0]["words"])
-        return corpus, [json.loads(f"[{row['ids'] or ''}]") for row in rows]
+        sought = [owner.tokens(spellings) for spellings in terms]
+        return await self._index.postings(connection, owner.id, sought)
 
     async def traits(
         self, connection: Connection, owner: Owner, ids: Iterable[int]
     ) -> dict[int, Traits]:
         """What counts of the messages with *ids*, without their texts."""
-        rows = await self._rows(connection, _TRAITS, owner, ids)
+        rows = await self._rows(connection, _TRAITS, _ASKED, owner, ids)
         return {id_: Traits(*columns) for id_, *columns in rows}
 
     async def messages(
@@ -105,7 +100,7 @@ class Store:
     ) -> dict[int, Remembered]:
         """The messages with *ids* and those around them."""
         wanted = {id_ + step for id_ in ids for step in (0, *_AROUND)}
-        rows = await self._rows(connection, _MESSAGES, owner, wanted)
+        rows = await self._rows(connection, _MESSAGE, _ASKED_IN_SESSION, owner, wanted)
         return {row[0]: Remembered(Traits(*row[1:4]), *row[4:]) for row in rows}
 
     async def newest(
@@ -116,15 +111,12 @@ class Store:
         return [row["id"] for row in await connection.fetch_all(_NEWEST, values)]
 
     async def _rows(
-        self, connection: Connection, sql: str, owner: Owner, ids: Iterable[int]
-    ) -> list[list[Any]]:
-        # Hundreds of rows: as one JSON text they come at a tenth of the cost of records.
-        text: str | None = await connection.fetch_val(
-            sql.format(rows=self._index.rows_as_json, ids=self._index.ids),
-            {"owner": owner.id, "ids": ",".join(map(str, ids))},
+        self, connection: Connection, columns: str, source: str, owner: Owner, ids: Iterable[int]
+    ) -> Sequence[Sequence[Any]]:
+        values = {"owner": owner.id, "ids": ",".join(map(str, ids))}
+        return await self._index.rows(
+            connection, columns, source.format(ids=self._index.ids), values
         )
-        rows: list[list[Any]] = json.loads(text or "[]")
-        return rows
 
 
 def passages(relevance: dict[int, float], messages: dict[int, Remembered]) -> list[Passage]:
@@ -145,17 +137,15 @@ def passages(relevance: dict[int, float], messages: dict[int, Remembered]) -> li
 
 # The owner is asked for besides the ids: an id that is not theirs finds nothing. SQLite takes the
 # tables of a CROSS JOIN in the order they are written; by itself it would read all of the owner's.
-_TRAITS = """
-    SELECT {rows}(m.id, m.length, m.is_question, m.speaker))
+_ASKED = """
     FROM ({ids}) wanted CROSS JOIN memory m
     WHERE m.id = wanted.id AND m.owner = (SELECT id FROM memory_owners WHERE owner = :owner)"""
-
-_MESSAGES = """
-    SELECT {rows}(m.id, m.length, m.is_question, m.speaker,
-                  s.session_id, m.role, m.said_at, m.content))
+_ASKED_IN_SESSION = """
     FROM ({ids}) wanted CROSS JOIN memory m CROSS JOIN memory_sessions s
     WHERE m.id = wanted.id AND m.owner = (SELECT id FROM memory_owners WHERE owner = :owner)
       AND s.id = m.id >> 24"""
+_TRAITS = "m.id, m.length, m.is_question, m.speaker"
+_MESSAGE = f"{_TRAITS}, s.session_id, m.role, m.said_at, m.content"
 
 _NEWEST = """
     SELECT m.id

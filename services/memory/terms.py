@@ -28,7 +28,15 @@ _LATIN_ACCENTS: Final = re.compile("[\u0300-\u036f]")
 _PIECES: Final = re.compile(
     rf"(?P<run>[{unspaced.LETTERS}]+)|(?P<word>(?:(?![{unspaced.LETTERS}])(?:[^\W_]|[{_MARKS}]))+)"
 )
-_SPEAKER: Final = re.compile(r"\s*((?:[^\W\d_][\w.-]*)(?:[ ][^\W\d_][\w.-]*){0,2}):\s")
+
+# Who speaks, as people and the programs they copy from write it: `Alice: `, `[10:32] Alice: `,
+# `2023-05-08 Alice: `, `Alice (8 May): `, `Alice said, `, `[Alice] `.
+_NAME: Final = r"[^\W\d_][\w.-]*(?:[ ][^\W\d_][\w.-]*){0,2}?"
+_ASIDE: Final = r"(?:\[[^\]\n]{1,60}\]|\([^)\n]{1,60}\))"
+_SPEAKER: Final = re.compile(
+    rf"\s*(?:(?:(?:{_ASIDE}|\d[\d:./T-]{{0,30}})[ ,-]{{0,3}}){{0,2}}({_NAME})(?:[ ]?{_ASIDE})?"
+    rf"(?::|[ ](?:said|says|wrote)[:,])|\[({_NAME})\])\s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ def query_terms(question: str) -> QueryTerms:
 def speaker_of(text: str) -> frozenset[str]:
     """The names in front of a text like `Alice: Hello`, as words; empty if there are none."""
     found = _SPEAKER.match(text)
-    return frozenset(_split(found[1])[0]) if found else frozenset()
+    return frozenset(_split(found[1] or found[2])[0]) if found else frozenset()
 
 
 def words(text: str) -> list[str]:

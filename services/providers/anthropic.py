@@ -104,7 +104,9 @@ class AnthropicAnswer:
             cached = usage.cache_read_input_tokens or 0
             written = usage.cache_creation_input_tokens or 0
             tokens_in = (usage.input_tokens or 0) + cached + written
-            events.append(Usage(tokens_in, usage.output_tokens, self._model, cached=cached))
+            events.append(
+                Usage(tokens_in, usage.output_tokens, self._model, cached=cached, written=written)
+            )
         events.append(Finish(self.reason))
         self.finished = True
 

@@ -41,11 +41,13 @@ class Breaker:
         self._probe_at = now + self._cooldown
         return True
 
-    def succeeded(self) -> None:
-        """Note a complete answer."""
-        self._failures = 0
+    def succeeded(self) -> bool:
+        """Note a complete answer. Tells whether that closed it."""
+        was_open, self._failures = self.is_open, 0
+        return was_open
 
-    def failed(self) -> None:
-        """Note a failure that was the provider's fault."""
+    def failed(self) -> bool:
+        """Note a failure that was the provider's fault. Tells whether that opened it."""
         self._failures += 1
         self._probe_at = self._clock() + self._cooldown
+        return self._failures == self._limit

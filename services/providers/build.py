@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from services.providers import Provider
@@ -44,13 +45,18 @@ async def open_providers(
     """One provider made of *choices*, each retried, in fallback order; open while the block runs."""
     async with AsyncExitStack() as stack:
         providers = [await _open(options, metrics, stack) for options in choices]
-        yield (
-            providers[0]
-            if len(providers) == 1
-            else Fallback(
-                providers, total_timeout=max(options.total_timeout for options in choices)
+        if len(providers) == 1:
+            yield providers[0]
+            return
+        total_timeout = max(options.total_timeout for options in choices)
+        fallback = Fallback(providers, total_timeout=total_timeout)
+        for name, breaker in fallback.breakers.items():
+            metrics.register(
+                f"chat_{name}_breaker_open",
+                "Whether turns pass the provider by.",
+                partial(getattr, breaker, "is_open"),
             )
-        )
+        yield fallback
 
 
 async def _open(options: ProviderOptions, metrics: MetricsSink, stack: AsyncExitStack) -> Provider:
@@ -90,6 +96,7 @@ def _publish(transport: Transport, metrics: MetricsSink) -> None:
     for counter, documentation, read in (
         ("pool_hits", "Requests on a pooled socket.", lambda: transport.pool_hits),
         ("connects", "Connections made.", lambda: transport.connects),
+        ("stale_sockets", "Pooled sockets found closed.", lambda: transport.stale_sockets),
         ("overflows", "Connections beyond the pool.", lambda: transport.overflows),
         ("connect_seconds", "Time spent connecting.", lambda: transport.connect_seconds),
     ):

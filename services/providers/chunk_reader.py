@@ -2,7 +2,7 @@
 
 aiohttp connects, asks, reads the head, keeps the socket for the next turn, and ends the body. In
 between, for as long as the body is plain chunks, its parser and its `StreamReader` only stand in the
-way of every token (docs/decisions/0012).
+way of every token (docs/decisions/0013).
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class ChunkReader(asyncio.Protocol):
         arrived.clear()
         self._size = 0
         if self._paused:
-            self._resume()
+            # Not at once: a provider that sends faster than we read would keep the loop to itself.
+            asyncio.get_running_loop().call_soon(self._resume)
         return data
 
     def arrival(self) -> asyncio.Future[None]:
@@ -194,15 +195,14 @@ class ChunkReader(asyncio.Protocol):
 
     def _hand_back(self, data: bytes) -> None:
         self.flowing = False
-        if self._paused:
-            self._resume()
+        self._resume()
         self._transport.set_protocol(self._handler)
         self._handler.data_received(data)
 
     def _resume(self) -> None:
-        self._paused = False
-        if not self._transport.is_closing():
+        if self._paused and not self._transport.is_closing():
             self._transport.resume_reading()
+        self._paused = False
 
 
 def _is_plain(head: bytes) -> bool:

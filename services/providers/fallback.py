@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+
+from loguru import logger as log
 
 from services.errors import ProviderError, ProviderRejected
 from services.events import Batches, Retry, has_text
@@ -36,6 +38,11 @@ class Fallback:
         self._total_timeout = total_timeout
 
     @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """The circuit breakers, by their provider's name."""
+        return {provider.name: breaker for provider, breaker in self._choices}
+
+    @property
     def name(self) -> str:
         """All names, in order; events carry the name of the one they come from."""
         return ",".join(provider.name for provider, _ in self._choices)
@@ -51,6 +58,16 @@ class Fallback:
             if not breaker.admit() and not is_last_hope:
                 continue
             if failure is not None:
+                # The turn may end well, so nobody else would tell the operator (of a wrong key, say).
+                log.warning(
+                    "Provider passed over",
+                    provider=failure.provider,
+                    next=provider.name,
+                    code=failure.code,
+                    phase=failure.phase,
+                    status=failure.status,
+                    reason=str(failure),
+                )
                 yield (Retry(failure.provider, attempt, 0.0, failure.code),)
             attempt += 1
             spoken = False
@@ -60,13 +77,14 @@ class Fallback:
                         spoken = spoken or has_text(batch)
                         yield batch
             except ProviderError as error:
-                if _is_its_fault(error):
-                    breaker.failed()
+                if _is_its_fault(error) and breaker.failed():
+                    log.warning("Provider breaker opened", provider=provider.name)
                 if spoken or error.phase == "total":
                     raise
                 failure = error
             else:
-                breaker.succeeded()
+                if breaker.succeeded():
+                    log.info("Provider breaker closed", provider=provider.name)
                 return
         if failure is not None:
             raise failure

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
 from time import perf_counter
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
-from weakref import WeakSet
 
 import aiohttp
 
@@ -22,6 +20,7 @@ from services.providers.failures import timed_out
 
 _DNS_TTL = 60
 _KEEP_ALIVE = 30.0
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 
 class Transport:
@@ -29,7 +28,8 @@ class Transport:
 
     Up to *max_sockets* streams at a time share a keep-alive pool. One more never waits for a
     socket: it gets a connection of its own, closed after use. Durations are seconds.
-    *proxy* is a URL, see `proxy_for`. Certificates are verified, and no redirect is followed: it
+    A pooled socket that breaks before it answers, *stale_within* seconds after it was taken, was closed
+    already: the request goes out again, at once and on a new connection, within the same attempt. *proxy* is a URL, see `proxy_for`. Certificates are verified, and no redirect is followed: it
     would carry the key to wherever it points.
     """
 
@@ -41,19 +41,21 @@ class Transport:
         connect_timeout: float = 5.0,
         first_token_timeout: float = 20.0,
         idle_timeout: float = 30.0,
+        stale_within: float = 1.0,
         proxy: str | None = None,
     ) -> None:
         self.provider = provider
         self.pool_hits = 0
+        self.stale_sockets = 0
         self.connects = 0
         self.overflows = 0
         self.connect_seconds = 0.0
         self._open: set[Exchange] = set()
-        self._known: WeakSet[object] = WeakSet()  # connections that carried a request before
         self._pooled = 0
         self._max_sockets = max_sockets
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout)
         self._patience = Patience(first_token=first_token_timeout, idle=idle_timeout)
+        self._stale_within = stale_within
         self._proxy = proxy
         self._pool: aiohttp.ClientSession
         self._overflow: aiohttp.ClientSession
@@ -99,10 +101,19 @@ class Transport:
         session = self._pool if pooled else self._overflow
         self.overflows += not pooled
         self._pooled += pooled
-        opening = _Opening(math.inf if deadline is None else deadline, self._connected)
-        _opening.set(opening)
+        opening = _Opening(math.inf if deadline is None else deadline)
         try:
-            response = await self._send(session, url, headers, body, opening)
+            try:
+                response = await self._send(session, url, headers, body, opening)
+            except ProviderUnavailable as failure:
+                if not opening.was_stale(failure.__cause__, self._stale_within):
+                    raise
+                # Not from the pool: the sockets beside it were closed by the same restart, or will be.
+                self.stale_sockets += 1
+                self._pooled -= 1
+                pooled = False
+                opening = _Opening(opening.deadline)
+                response = await self._send(self._overflow, url, headers, body, opening)
         except BaseException:
             self._pooled -= pooled
             raise
@@ -128,7 +139,7 @@ class Transport:
         opening: _Opening,
     ) -> ChunkwiseResponse:
         try:
-            # The patience for a first token begins when `_Response` tells that there is a connection.
+            # The patience for a first token begins when the trace tells that there is a connection.
             async with asyncio.timeout_at(opening.deadline) as opening.timeout:
                 response = await session.post(
                     url,
@@ -136,6 +147,7 @@ class Transport:
                     data=body,
                     allow_redirects=False,
                     proxy=self._proxy,
+                    trace_request_ctx=opening,
                 )
         except aiohttp.ConnectionTimeoutError as exc:
             raise timed_out(self.provider, "connect") from exc
@@ -151,23 +163,38 @@ class Transport:
         return response
 
     def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(self._on_connected)
+        trace.on_connection_reuseconn.append(self._on_reused)
         return aiohttp.ClientSession(
             connector=connector,
             timeout=self._timeout,
-            response_class=_Response,
+            trace_configs=[trace],
+            response_class=ChunkwiseResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"user-agent": "ai-chat-api", "accept-encoding": "identity"},
         )
 
-    def _connected(self, opening: _Opening, protocol: object) -> None:
-        reused = protocol in self._known
-        opening.connected(self._patience.first_token, reused=reused)
-        if reused:
-            self.pool_hits += 1
-        else:
-            self._known.add(protocol)
-            self.connects += 1
-            self.connect_seconds += opening.connect
+    async def _on_connected(
+        self,
+        session: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        params: aiohttp.TraceConnectionCreateEndParams,
+    ) -> None:
+        opening: _Opening = context.trace_request_ctx
+        opening.connected(self._patience.first_token, reused=False)
+        self.connects += 1
+        self.connect_seconds += opening.connect
+
+    async def _on_reused(
+        self,
+        session: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        params: aiohttp.TraceConnectionReuseconnParams,
+    ) -> None:
+        opening: _Opening = context.trace_request_ctx
+        opening.connected(self._patience.first_token, reused=True)
+        self.pool_hits += 1
 
     def _released(self, exchange: Exchange) -> None:
         if exchange in self._open:
@@ -182,31 +209,29 @@ class _Opening:
     phase: Phase = "total"
     """What ran out, if the timeout strikes."""
 
-    def __init__(self, deadline: float, on_connection: Callable[[_Opening, object], None]) -> None:
+    def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.on_connection = on_connection
         self.connected_at = 0.0
         self.connect = 0.0
+        self._reused = False
         self._started = perf_counter()
 
     def connected(self, patience: float, *, reused: bool) -> None:
         """Begin the wait for a first token, of *patience* seconds."""
+        self._reused = reused
         self.connect = 0.0 if reused else perf_counter() - self._started
         self.connected_at = asyncio.get_running_loop().time()
         if self.connected_at + patience < self.deadline:
             self.phase = "first_token"
             self.timeout.reschedule(self.connected_at + patience)
 
+    def was_stale(self, cause: BaseException | None, within: float) -> bool:
+        """Whether *cause*, coming now, shows that the provider had closed the socket before it was reused.
 
-# What a task has on its way. aiohttp's traces tell the same, and take a fifth of a request.
-_opening: ContextVar[_Opening] = ContextVar("opening")
-
-
-class _Response(ChunkwiseResponse):
-    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        opening = _opening.get()
-        opening.on_connection(opening, connection.protocol)
-        return await super().start(connection)
+        One that breaks later than *within* seconds had taken the request: that attempt has failed.
+        """
+        waited = asyncio.get_running_loop().time() - self.connected_at
+        return self._reused and isinstance(cause, _CLOSED) and waited < within
 
 
 def proxy_for(url: str) -> str | None:

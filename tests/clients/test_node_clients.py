@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from patience import PATIENCE
 from scripted_provider import STOP, USAGE, ScriptedProvider
 
 from blueprints.context import ChatApp
@@ -61,7 +62,7 @@ async def node(script: str, *arguments: str) -> Any:
     process = await asyncio.create_subprocess_exec(
         NODE, str(HERE / script), *arguments, stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         printed, _ = await process.communicate()
     return json.loads(printed)
 
@@ -129,10 +130,17 @@ async def test_the_documented_reader_passes_over_heartbeats(
     starting: Starting, reader: str, token: str
 ):
     go_on = asyncio.Event()
-    server = await starting(ScriptedProvider((TextDelta("a"),), go_on, (TextDelta("b"), STOP)))
-    asyncio.get_running_loop().call_later(0.3, go_on.set)
+    provider = ScriptedProvider((TextDelta("a"),), go_on, (TextDelta("b"), STOP))
+    server = await starting(provider)
 
-    told = await node("reader.mjs", reader, chat(server.port), token, '{"message":"hi"}')
+    async def go_on_after_heartbeats() -> None:
+        await provider.started.wait()
+        await asyncio.sleep(0.3)
+        go_on.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(go_on_after_heartbeats())
+        told = await node("reader.mjs", reader, chat(server.port), token, '{"message":"hi"}')
 
     assert [name for name, _ in told["events"]] == ["token", "token", "usage", "done"]
 
@@ -170,7 +178,7 @@ async def test_giving_up_in_the_documented_reader_closes_the_provider(
     told = await node("reader.mjs", reader, chat(server.port), token, '{"message":"hi"}', "2")
 
     assert told["error"] == "gave up"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await provider.closed.wait()
 
 

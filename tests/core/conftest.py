@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -17,11 +16,6 @@ from services.tokens import Tokenizer
 from services.turn import Turn
 
 MakeStream: TypeAlias = Callable[..., ChatStream]
-
-
-@pytest.fixture(autouse=True)
-def _in_a_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Every test here may be a coroutine."""
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from patience import PATIENCE
 from scripted_provider import ScriptedProvider, Step
 
 from services.chat_stream import Answer, ChatStream
@@ -26,5 +27,5 @@ async def finished(stream: ChatStream, answer: Answer) -> None:
     """Start *stream* and wait until its task is done."""
     stream.start(answer)
     assert stream.task is not None
-    await asyncio.wait([stream.task], timeout=5)
+    await asyncio.wait([stream.task], timeout=PATIENCE)
     assert stream.log.ended

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import pytest
 from endings import PROMPT, answering, finished
+from patience import PATIENCE
 from scripted_provider import STOP, USAGE
 
 from services.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable
@@ -42,7 +43,7 @@ async def first_word_of(stream, answer):
     listener = Listener()
     stream.log.attach(listener)
     stream.start(answer)
-    await asyncio.wait_for(listener.heard.wait(), 5)
+    await asyncio.wait_for(listener.heard.wait(), PATIENCE)
     stream.log.detach(listener)
 
 
@@ -189,7 +190,7 @@ async def test_a_provider_that_swallows_the_cancellation_is_left_at_its_next_bat
     await first_word_of(stream, deaf)
     stream.stop("disconnected")
     told = wire(stream)
-    await asyncio.wait([stream.task], timeout=5)
+    await asyncio.wait([stream.task], timeout=PATIENCE)
 
     assert wire(stream).startswith(told)
     assert names(wire(stream).removeprefix(told)) == ["usage", "done"]
@@ -210,7 +211,7 @@ async def test_a_provider_is_let_go_before_an_answer_nobody_reads_is_told_over(m
 
     await first_word_of(stream, answer)
     stream.stop("disconnected")
-    await asyncio.wait([stream.task], timeout=5)
+    await asyncio.wait([stream.task], timeout=PATIENCE)
 
     assert ended_by_then == []
     assert ended == [stream]
@@ -233,10 +234,10 @@ async def test_a_provider_that_does_not_let_go_cannot_keep_an_answer_from_ending
     stream.log.attach(listener)
     listener.heard.clear()
     stream.stop("disconnected")
-    await asyncio.wait_for(listener.heard.wait(), 5)
+    await asyncio.wait_for(listener.heard.wait(), PATIENCE)
     still_there = not stream.task.done()
     free.set()
-    await asyncio.wait([stream.task], timeout=5)
+    await asyncio.wait([stream.task], timeout=PATIENCE)
 
     assert still_there
     assert ended == [stream]
@@ -291,7 +292,7 @@ async def test_a_grace_period_without_a_reader_ends_in_an_abort(make_stream):
 
     stream.expect_reader()
     stream.start(answering(None))
-    await asyncio.wait([stream.task], timeout=5)
+    await asyncio.wait([stream.task], timeout=PATIENCE)
 
     assert wire(stream).endswith(
         b'event: done\ndata: {"finish_reason":"aborted","events":2}\nid: 2\n\n'

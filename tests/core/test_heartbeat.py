@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+from patience import PATIENCE
 
 from services.heartbeat import HeartbeatWheel
 
@@ -24,7 +25,7 @@ class Listener:
 
     async def beats(self, count: int) -> None:
         """Wait until it was beaten *count* times."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while len(self.frames) < count:
                 self.beaten.clear()
                 await self.beaten.wait()

@@ -64,6 +64,7 @@ def test_a_turn_is_one_row_with_every_field_of_the_contract(report, clock):
         "tokens_in": 1000,
         "tokens_out": 15,
         "cached_tokens": 400,
+        "cache_write_tokens": 0,
         "estimated": False,
         # 600 at 0.15, 400 at 0.075 and 15 at 0.60 dollars per million
         "cost_usd": Decimal("0.000129"),

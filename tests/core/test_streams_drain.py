@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from endings import PROMPT
+from patience import PATIENCE
 from scripted_provider import STOP, USAGE, ScriptedProvider
 
 from services.errors import Draining
@@ -50,20 +51,19 @@ class House:
             lambda turn: self.provider.stream(PROMPT),
             accountant,
             default_model="gpt-4o-mini",
-            admit=self.admit,
             observers=[*observers, self.told.append],
             policy=policy,
         )
 
-    async def admit(self, turn) -> Place:
+    async def admit(self, turn):
         if self._door is not None:
             self._door.at.set()
             await self._door.opens.wait()
         self.places.append(Place())
-        return self.places[-1]
+        return self.places[-1].release
 
     async def opened(self, **fields):
-        return await self.streams.open(Turn("req_1", "alice", "Hello", **fields))
+        return await self.streams.open(Turn("req_1", "alice", "Hello", **fields), self.admit)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def test_a_drain_waits_for_what_finishes_in_time(make_house):
         draining = asyncio.ensure_future(house.streams.drain(30.0))
         await asyncio.sleep(0)
         go_on.set()
-        await asyncio.wait_for(draining, 5)
+        await asyncio.wait_for(draining, PATIENCE)
 
         assert names(wire(stream)) == ["token", "usage", "done"]
         assert wire(stream).endswith(b'{"finish_reason":"stop"}\n\n')
@@ -97,7 +97,7 @@ async def test_what_does_not_finish_is_told_and_everything_is_given_back(make_ho
         house.streams.start(stream)
     await house.provider.started.wait()
 
-    await asyncio.wait_for(house.streams.drain(0.01), 5)
+    await asyncio.wait_for(house.streams.drain(0.01), PATIENCE)
 
     for stream in streams:
         assert b'"finish_reason":"error","code":"SERVER_ERROR"' in wire(stream)
@@ -116,7 +116,7 @@ async def test_a_stream_that_never_started_is_drained_too(make_house):
     stream = await house.opened()
 
     with stream.attach(Reader()):
-        await asyncio.wait_for(house.streams.drain(0.0), 5)
+        await asyncio.wait_for(house.streams.drain(0.0), PATIENCE)
 
         assert names(wire(stream)) == ["token", "done"]
     assert house.provider.asked == []
@@ -169,7 +169,7 @@ async def test_a_drain_that_is_given_up_goes_on(make_house):
         impatient = asyncio.ensure_future(house.streams.drain(0.05))
         await asyncio.sleep(0)
         impatient.cancel()
-        await asyncio.wait_for(house.streams.idle(), 5)
+        await asyncio.wait_for(house.streams.idle(), PATIENCE)
 
         assert stream.log.ended
         await house.streams.drain(0.0)
@@ -181,7 +181,7 @@ async def test_an_observer_that_fails_costs_the_others_nothing(make_house):
 
     with stream.attach(Reader()):
         house.streams.start(stream)
-        await asyncio.wait_for(house.streams.idle(), 5)
+        await asyncio.wait_for(house.streams.idle(), PATIENCE)
         await stream.task
 
     assert house.told == [stream]
@@ -196,7 +196,7 @@ async def test_finished_logs_make_room_for_others_oldest_first(make_house):
         stream = await house.opened(resumable=True)
         with stream.attach(Reader()):
             house.streams.start(stream)
-            await asyncio.wait_for(house.streams.idle(), 5)
+            await asyncio.wait_for(house.streams.idle(), PATIENCE)
             await stream.task
         streams.append(stream)
 

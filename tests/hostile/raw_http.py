@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = 10.0  # seconds; only a hang takes so long
+from tests.patience import PATIENCE
+
 CHAT = "/api/v1/chat"
 PING = b"GET /api/v1/auth/ping HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -8,7 +8,7 @@ from tests.process.process_service import started
 
 
 async def test_the_deployed_service_is_as_strict_as_the_tested_one(tmp_path, bearer):
-    with started(tmp_path, {"REQUEST_TIMEOUT_MS": "300"}) as service:
+    with started(tmp_path, {"REQUEST_TIMEOUT_MS": "2000"}) as service:
         smuggled = await answer_to(
             service.port, request(bearer, b"", "Content-Length : 42") + b"GET / HTTP/1.1\r\n\r\n"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from patience import PATIENCE
 from raw_http import PING, answer_to, connected, request
 from scripted_provider import ScriptedProvider
 
@@ -24,7 +25,7 @@ async def test_junk_sent_during_the_answer_is_cut(start, bearer):
         await wire.closed()
 
     await node.idle()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await provider.closed.wait()
     await node.serves()
 
@@ -38,12 +39,12 @@ async def test_junk_that_comes_with_the_request_does_not_hide_the_disconnect(sta
         await wire.reader.readuntil(b"Hello")
 
     await node.idle()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await provider.closed.wait()
 
 
 async def test_connections_that_say_nothing_do_not_keep_others_out(node):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         silent = await asyncio.gather(
             *[asyncio.open_connection("127.0.0.1", node.port) for _ in range(400)]
         )

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 
 import pytest
+from patience import PATIENCE
 from raw_http import PING, answer_to, connected, request
 from scripted_provider import ScriptedProvider, says
 
@@ -47,7 +48,7 @@ async def test_an_http_1_0_client_that_leaves_stops_the_answer(start, bearer):
         await wire.reader.readuntil(b"Hello")
 
     await node.idle()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await provider.closed.wait()
 
 

@@ -6,25 +6,24 @@ import asyncio
 import socket
 
 import pytest
+from patience import PATIENCE
 from raw_http import PING, connected, request
 from scripted_provider import ScriptedProvider
 
 from services.events import Finish, TextDelta, Usage
 
-BRIEF = {"REQUEST_TIMEOUT_MS": "300"}
+BRIEF = {"REQUEST_TIMEOUT_MS": "1000"}
 
 
 async def test_a_head_that_drips_is_cut_at_its_deadline(start):
     """Slowloris: any byte used to reset the clock."""
     node = await start(BRIEF)
-    begun = asyncio.get_running_loop().time()
 
-    late = PING[:-2] + b"A: " + b"a" * 200
+    late = PING[:-2] + b"A: " + b"a" * 5_000
     async with connected(node.port) as wire, wire.dripping(late, 0.05):
         response = await wire.response()
 
     assert (response.status, response.code) == (408, "REQUEST_TIMEOUT")
-    assert asyncio.get_running_loop().time() - begun < 3
     await node.serves()
 
 
@@ -34,7 +33,7 @@ async def test_the_deadline_of_a_head_holds_for_later_requests_too(start):
     async with connected(node.port) as wire:
         wire.send(PING)
         assert (await wire.response()).status == 200
-        async with wire.dripping(PING[:20] + b"a" * 200, 0.05):
+        async with wire.dripping(PING[:20] + b"a" * 5_000, 0.05):
             late = await wire.response()
 
     assert late.status == 408
@@ -61,7 +60,7 @@ async def test_a_refused_body_that_never_comes_does_not_hold_the_connection(node
     async with connected(node.port) as wire:
         wire.send(request({"Authorization": "Bearer none"}, b"", framing))
         response = await wire.response()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             rest = await wire.closed()
 
     assert response.status == 401
@@ -92,7 +91,7 @@ async def test_a_reader_that_takes_nothing_is_a_disconnect(start, bearer):
     await provider.started.wait()
     [connection] = node.connections
     most = 0
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while provider.running:
             most = max(most, connection.transport.get_write_buffer_size())
             await asyncio.sleep(0.02)
@@ -107,7 +106,7 @@ async def test_a_slow_reader_that_goes_on_reading_gets_everything(start, bearer)
     words = [(TextDelta("y" * 5_000),) for _ in range(60)]
     provider = ScriptedProvider(*words, (Usage(1, 1, model="m"), Finish("stop")))
     node = await start(
-        {"WRITE_TIMEOUT_MS": "1000", "OPENAI_SSE_HEARTBEAT_MS": "100"}, provider=provider
+        {"WRITE_TIMEOUT_MS": "5000", "OPENAI_SSE_HEARTBEAT_MS": "100"}, provider=provider
     )
 
     async with connected(node.port) as wire:

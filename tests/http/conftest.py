@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
 
 import aiohttp
 import pytest
 from chat_client import ChatClient
+from loguru import logger
+from upstream import Upstream
 
 from blueprints.context import ChatApp
 from sanic_server import SanicServer
@@ -42,3 +44,32 @@ async def serving(
 async def client(serving: Serve) -> ChatClient:
     """A client of the service as it is by default."""
     return await serving()
+
+
+@pytest.fixture
+async def upstream(loop: Any) -> AsyncIterator[Upstream]:
+    """A provider's server, playing whatever a test gives it."""
+    async with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[dict[str, Any]]]:
+    """What was logged above INFO."""
+    records: list[dict[str, Any]] = []
+    handler = logger.add(
+        lambda line: records.append({"message": line.record["message"], **line.record["extra"]}),
+        level="WARNING",
+    )
+    yield records
+    logger.remove(handler)
+
+
+@pytest.fixture
+def asking(upstream: Upstream) -> dict[str, str]:
+    """The variables with which the service asks `upstream`."""
+    return {
+        "OPENAI_API_KEY": "planted",
+        "OPENAI_BASE_URL": upstream.url,
+        "OPENAI_FIRST_TOKEN_TIMEOUT_MS": "20000",
+    }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from chat_client import ChatClient, events, texts
 from hypothesis import given
 from hypothesis import strategies as st
+from sanic import Request
 from scripted_provider import STOP, USAGE, ScriptedProvider, says
 
 from services import sse
@@ -157,3 +159,16 @@ async def test_two_answers_on_one_connection_do_not_mix(client: ChatClient):
 
     assert texts(first.body).startswith('I understand you said: "one"')
     assert texts(second.body).startswith('I understand you said: "two"')
+
+
+async def test_an_open_stream_has_let_go_of_its_heads(serving):
+    """There may be ten thousand of them, for minutes, and nobody will read these 3 KiB again."""
+    client = await serving(provider=ScriptedProvider((TextDelta("x"),), None))
+
+    async with client.stream("hi") as stream:
+        await stream.next_event()
+        held = [each for each in gc.get_objects() if isinstance(each, Request)]
+        [request] = [each for each in held if each.app.ctx.services is client.services]
+
+        assert (request.head, len(request.headers)) == (b"", 0)
+        assert len(request.stream.response.headers) == 0

@@ -6,6 +6,7 @@ import asyncio
 
 from chat_client import ChatClient, events
 from databases import Database
+from patience import PATIENCE
 from postgres import PostgresServer
 from scripted_provider import STOP, USAGE, ScriptedProvider
 
@@ -25,7 +26,7 @@ async def rows(url: str) -> dict[str, int]:
 
 async def rows_settled(url: str, number: int) -> dict[str, int]:
     """Wait until there are so many rows."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while sum((found := await rows(url)).values()) < number:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.1)
     return found
@@ -75,3 +76,32 @@ async def test_every_turn_is_one_row_and_every_failure_one_more(serving, postgre
     assert [row["code"] for row in errors] == ["OPENAI_TIMEOUT", "RATE_LIMIT", "SERVER_ERROR"]
     assert errors[0]["phase"] == "first_token"
     assert [row["retries"] for row in retries] == [0, 2, 2, 1, 0]
+
+
+async def test_what_is_stored_answers_503_while_postgres_is_away_and_then_again(
+    serving, postgres_server: PostgresServer, postgres_url: str
+):
+    """A conversation that can't be looked up is not one that doesn't exist."""
+    client: ChatClient = await serving({"DATABASE_URL": postgres_url})
+    await client.ask("before", sessionId=SESSION)
+    await rows_settled(postgres_url, 1)
+    await client.services.archive.settled()
+    routes = [
+        ("GET", "/api/v1/sessions"),
+        ("GET", f"/api/v1/sessions/{SESSION}/messages"),
+        ("DELETE", f"/api/v1/sessions/{SESSION}"),
+        ("DELETE", "/api/v1/memory"),
+    ]
+
+    await asyncio.to_thread(postgres_server.kill)
+    during = [await client.send(*route) for route in routes]
+    health = await client.send("GET", "/api/v1/auth/ping")
+    await asyncio.to_thread(postgres_server.start)
+    async with asyncio.timeout(30):
+        while (after := await client.send("GET", "/api/v1/sessions")).status == 503:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.1)
+
+    assert [(reply.status, reply.error["code"]) for reply in during] == [(503, "UNAVAILABLE")] * 4
+    assert {reply.headers["retry-after"] for reply in during} == {"2"}
+    assert health.status == 200
+    assert [session["session_id"] for session in after.json["sessions"]] == [SESSION]

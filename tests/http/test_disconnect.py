@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from patience import PATIENCE
 from scripted_provider import ScriptedProvider
 
 from services.events import TextDelta
@@ -12,7 +13,7 @@ from services.events import TextDelta
 
 async def gone(client) -> None:
     """Return when no stream runs any more, and no connection gets heartbeats."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await client.services.streams.idle()
     assert len(client.services.heartbeat) == 0
 
@@ -25,7 +26,7 @@ async def test_hanging_up_before_the_first_token_closes_the_provider(serving):
         await stream.next()
         await provider.started.wait()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await provider.closed.wait()
     await gone(client)
     assert provider.running == 0
@@ -39,7 +40,7 @@ async def test_hanging_up_in_mid_answer_closes_the_provider(serving):
         await stream.next()
         assert await stream.next() == b'event: token\ndata: {"text":"Hello"}\n\n'
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await provider.closed.wait()
     await gone(client)
 
@@ -63,7 +64,7 @@ async def test_a_request_cut_at_any_byte_leaves_nothing(serving, bearer, cut: in
 
     await gone(client)
     if provider.started.is_set():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await provider.closed.wait()
     assert provider.running == 0
 

@@ -218,7 +218,7 @@ async def test_a_probe_without_a_token_is_answered_as_the_document_says(serving)
     ids=["that never comes", "in chunks that are none"],
 )
 async def test_a_body_is_answered_as_the_document_says(serving, bearer, framed, status):
-    client = await serving({"REQUEST_TIMEOUT_MS": "100"})
+    client = await serving({"REQUEST_TIMEOUT_MS": "1000"})
     request = (
         f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Authorization: {bearer['Authorization']}\r\n{framed}"

@@ -39,6 +39,19 @@ async def test_the_next_prompt_has_the_sessions_earlier_turns(serving):
     ]
 
 
+async def test_what_was_just_said_can_be_read_at_once(serving):
+    """A client lists its messages right after `done`; rows wait a moment for others."""
+    client = await serving(provider=says("Noted."))
+
+    for number in range(5):
+        await client.ask(f"question {number}", sessionId=SESSION)
+        listed = (await client.send("GET", f"/api/v1/sessions/{SESSION}/messages")).json
+        sessions = (await client.send("GET", "/api/v1/sessions")).json["sessions"]
+
+        assert listed["messages"][1]["content"] == f"question {number}"
+        assert sessions[0]["messages"] == 2 * number + 2
+
+
 async def test_memory_brings_what_was_said_in_another_session(serving):
     provider = says("Noted.")
     client = await serving(provider=provider)

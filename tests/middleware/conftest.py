@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from loguru import logger as log
-
-
-@pytest.fixture(autouse=True)
-def _loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Async tests run on pytest-sanic's loop, whether or not they name it."""
 
 
 @pytest.fixture

@@ -125,6 +125,10 @@ class PlainRequestHook:
     def on_request(self, request: Any) -> None: ...
 
 
+class PlainTurnHook:
+    def on_turn(self, request: Any, turn: Any) -> None: ...
+
+
 class AsyncEventHook:
     async def on_event(self, turn: Any, event: Any) -> Any: ...
 

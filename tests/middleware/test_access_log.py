@@ -58,7 +58,23 @@ async def test_a_chat_is_logged_when_it_is_received_and_not_when_its_headers_lea
         response.close()
 
     assert line["message"] == "Chat request received"
-    assert line["extra"]["request_id"] == "mine"
+    assert line["extra"] == {
+        "request_id": "mine",
+        "method": "POST",
+        "path": "/api/v1/chat",
+        "client": "127.0.0.1",
+    }
+
+
+async def test_a_request_is_logged_with_whose_it_was_if_anybody_s(app, lines):
+    async with client_of(app) as client:
+        await client.send("POST", "/upload", bearer())
+        await client.send("POST", "/upload")
+
+    assert [line["extra"]["user_id"] for line in said(lines, "Request finished")] == [
+        "user-1",
+        None,
+    ]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -36,7 +36,7 @@ async def test_by_default_any_origin_may_read_and_none_with_credentials(headers)
 
     assert cors_headers(answer) == {
         "access-control-allow-origin": "*",
-        "access-control-expose-headers": "x-request-id, x-stream-id, retry-after",
+        "access-control-expose-headers": "x-request-id, x-stream-id, retry-after, ratelimit, ratelimit-policy",
     }
 
 
@@ -47,7 +47,7 @@ async def test_a_listed_origin_may_read_with_credentials():
     assert cors_headers(answer) == {
         "access-control-allow-origin": "http://localhost:3001",
         "access-control-allow-credentials": "true",
-        "access-control-expose-headers": "x-request-id, x-stream-id, retry-after",
+        "access-control-expose-headers": "x-request-id, x-stream-id, retry-after, ratelimit, ratelimit-policy",
         "vary": "Origin",
     }
 
@@ -104,7 +104,7 @@ async def test_a_preflight_is_answered_on_any_path_without_a_token(path):
         "access-control-allow-methods": "GET, HEAD, POST, DELETE, OPTIONS",
         "access-control-allow-headers": ALL_HEADERS,
         "access-control-max-age": "7200",
-        "access-control-expose-headers": "x-request-id, x-stream-id, retry-after",
+        "access-control-expose-headers": "x-request-id, x-stream-id, retry-after, ratelimit, ratelimit-policy",
     }
 
 

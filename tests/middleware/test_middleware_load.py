@@ -21,6 +21,7 @@ SAMPLES = offers(
     not_a_class="sample_plugins:not_a_class",
     hookless="sample_plugins:Hookless",
     plain_request="sample_plugins:PlainRequestHook",
+    plain_turn="sample_plugins:PlainTurnHook",
     async_event="sample_plugins:AsyncEventHook",
     async_generator="sample_plugins:AsyncGeneratorEventHook",
     short_event="sample_plugins:ShortEventHook",
@@ -117,7 +118,7 @@ def test_a_name_with_dashes_takes_variables_with_underscores():
         ),
         ("not_a_class", "is not a class"),
         ("odd_options", "has Options that are not a pydantic model"),
-        ("hookless", "has none of the hooks lifespan, on_request, on_response, on_event"),
+        ("hookless", "has none of the hooks lifespan, on_request, on_response, on_turn, on_event"),
     ],
 )
 def test_what_is_no_plugin_is_refused(name, problem):
@@ -128,6 +129,7 @@ def test_what_is_no_plugin_is_refused(name, problem):
     ("name", "problem"),
     [
         ("plain_request", "on_request must be an async def, without yield"),
+        ("plain_turn", "on_turn must be an async def, without yield"),
         ("async_event", "on_event must be a plain def: it runs for every token"),
         ("async_generator", "on_event must be a plain def: it runs for every token"),
         ("short_event", "on_event must take (self, turn, event)"),
@@ -175,14 +177,14 @@ def test_a_plugin_is_active_once():
 def test_an_unknown_name_is_answered_with_those_there_are():
     assert refusal(["ratelimit"], {}, BUILT_IN) == (
         "MIDDLEWARE: no plug-in is called ratelimit;"
-        " there are access_log, auth, cors, fault_injection, request_id"
+        " there are access_log, auth, cors, fault_injection, limits, request_id"
     )
 
 
 def test_an_option_of_no_plugin_at_all_is_refused():
     assert refusal(["cors"], {"MIDDLEWARE_CROS_MAX_AGE": "1"}, BUILT_IN) == (
         "MIDDLEWARE_CROS_MAX_AGE: no plug-in takes it;"
-        " there are access_log, auth, cors, fault_injection, request_id"
+        " there are access_log, auth, cors, fault_injection, limits, request_id"
     )
 
 
@@ -199,4 +201,5 @@ def test_an_inherited_hook_is_no_hook():
     loaded = plugin("only_events", OnlyEvents())
 
     assert (loaded.lifespan, loaded.on_request, loaded.on_response) == (None, None, None)
+    assert loaded.on_turn is None
     assert loaded.on_event(None, "event") == ("event",)

@@ -202,7 +202,7 @@ async def test_without_plugins_the_app_has_no_middleware():
 
 
 async def test_all_built_in_plugins_work_together():
-    names = ["request_id", "access_log", "cors", "auth", "fault_injection"]
+    names = ["request_id", "access_log", "cors", "auth", "limits", "fault_injection"]
     app = small_app(built_in(*names))
 
     async with client_of(app) as client:

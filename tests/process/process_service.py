@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import httpx
+
+from tests.patience import PATIENCE, await_true
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,14 +23,27 @@ ROOT = Path(__file__).parents[2]
 class Service:
     """A running child; `url` makes addresses, `output` is what it has printed."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         self.process = process
-        self.port = port
         self._output = output
+
+    @cached_property
+    def port(self) -> int:
+        """Where it listens, once it has said so. Raises `AssertionError` if it ends or never does."""
+        await_true(
+            lambda: self._said_port() or self.process.poll() is not None, lambda: self.output
+        )
+        port = self._said_port()
+        assert port is not None, f"it ended at once:\n{self.output}"
+        return int(port)
 
     def url(self, path: str) -> str:
         """The address of *path*."""
         return f"http://127.0.0.1:{self.port}{path}"
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The whole response to a request on a connection of its own; *options* are those of httpx."""
+        return httpx.request(method, self.url(path), **{"timeout": PATIENCE, **options})
 
     @property
     def log(self) -> Path:
@@ -40,27 +55,33 @@ class Service:
         """Everything printed so far, standard error included."""
         return self._output.read_text()
 
-    def await_health(self, patience: float = 30) -> None:
-        """Return when it answers its health probe. Raises `AssertionError` after *patience* seconds."""
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"it ended at once:\n{self.output}")
-            try:
-                if httpx.get(self.url("/api/v1/auth/ping")).status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.02)
-        raise AssertionError(f"no healthy answer in {patience} s:\n{self.output}")
+    def metric(self, name: str) -> float:
+        """The value of an unlabelled metric."""
+        lines = self.request("GET", "/metrics").text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+    def await_health(self) -> None:
+        """Return when it answers its health probe. Raises `AssertionError` if it never does."""
+        assert self.request("GET", "/api/v1/auth/ping").status_code == 200
+
+    def kill(self) -> None:
+        """Take it away at once, with all it knows."""
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> int:
         """The exit status after a SIGTERM; everything is logged by then."""
         self.process.terminate()
         return self.wait()
 
-    def wait(self, seconds: float = 10) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """The exit status, when it has ended by itself."""
         return self.process.wait(seconds)
+
+    def _said_port(self) -> str | None:
+        # As a line of text or of JSON, both of which end with a line end once they are whole.
+        found = re.search(r"\bReady\b.*?\bport\W+(\d+).*\n", self.output)
+        return found and found[1]
 
 
 def procfile_command() -> list[str]:
@@ -75,30 +96,23 @@ def started(
     folder: Path, variables: Mapping[str, str] = {}, *, healthy: bool = True
 ) -> Iterator[Service]:
     """A child in a clean environment, killed at the end if need be; unless not *healthy*, it answers."""
-    port = _free_port()
     environment = {
         "PATH": os.environ["PATH"],
-        "PORT": str(port),
+        "PORT": "0",
         "HOST": "127.0.0.1",
         "DATABASE_URL": f"sqlite:///{folder}/chat.db",
         "LOG_FILE": str(folder / "api.log"),
         **variables,
     }
-    output = folder / f"output-{port}.txt"
+    output = folder / f"output-{len(list(folder.glob('output-*.txt')))}.txt"
     with output.open("wb") as out:
         process = subprocess.Popen(
             procfile_command(), cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
         )
-    service = Service(process, port, output)
+    service = Service(process, output)
     try:
         if healthy:
             service.await_health()
         yield service
     finally:
-        process.kill()
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+        service.kill()

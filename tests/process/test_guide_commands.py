@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from patience import PATIENCE
 from process_service import Service, started
 
 from settings import Settings
@@ -55,7 +56,7 @@ def shell(service: Service, folder: Path) -> Shell:
             env={"PATH": path},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
     return run
@@ -120,11 +121,12 @@ def test_the_head_of_a_post_without_a_body_shows_headers_and_does_not_hang(shell
 
 def test_a_long_story_shows_heartbeats_between_its_words(shell: Shell):
     ended = shell(
-        f'timeout 4 curl -N {AUTH} {JSON} -d \'{{"message":"Tell me a long story"}}\' {CHAT} 2>&1'
-        ' | grep -E "(heartbeat|data:|event:)"'
+        f'timeout 30 curl -N {AUTH} {JSON} -d \'{{"message":"Tell me a long story"}}\' {CHAT} 2>&1'
+        ' | grep --line-buffered -E "(heartbeat|data:|event:)"'
+        " | awk '{ print } /heartbeat/ && ++beats == 2 { exit }'"
     )
 
-    assert ended.stdout.count(": heartbeat ") >= 2
+    assert ended.stdout.count(": heartbeat ") == 2
     assert ended.stdout.count("event: token") > 10
 
 
@@ -156,10 +158,13 @@ def test_a_preflight_names_the_origin_and_the_headers(shell: Shell):
 
 
 def test_the_log_can_be_watched_for_chats(shell: Shell):
+    """It is asked until one chat was watched from its beginning to its end."""
     ended = shell(
-        '(timeout 3 tail -n 0 -f logs/api.log | grep -E "(Chat request|SSE|memory_ms|total_ms)") &\n'
-        f"sleep 0.5; curl -sN {AUTH} {JSON} -o /dev/null"
-        f' -d \'{{"message": "test", "useMemory": true}}\' {CHAT}; wait'
+        "(timeout 30 tail -n 0 -f logs/api.log"
+        ' | grep --line-buffered -E "(Chat request|SSE|memory_ms|total_ms)"'
+        " | awk '{ print } /Chat request/ { begun = 1 } begun && /total_ms/ { exit }') &\n"
+        f"while kill -0 $! 2>/dev/null; do curl -sN {AUTH} {JSON} -o /dev/null"
+        f' -d \'{{"message": "test", "useMemory": true}}\' {CHAT}; sleep 0.2; done'
     )
 
     for phrase in (

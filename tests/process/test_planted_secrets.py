@@ -47,7 +47,7 @@ async def test_no_output_holds_what_was_written_or_what_opens_doors(
             "OPENAI_BASE_URL": upstream.url,
             "OPENAI_RETRY_BASE_MS": "1",
             "OPENAI_MAX_RETRIES": "1",
-            "OPENAI_FIRST_TOKEN_TIMEOUT_MS": "300",
+            "OPENAI_FIRST_TOKEN_TIMEOUT_MS": "2000",
             "DRAIN_TIMEOUT_MS": "100",
         }
         with started(tmp_path, variables) as service:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from process_service import ROOT, Service, started
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
@@ -44,7 +45,7 @@ def run(command: str, service: Service, folder: Path) -> str:
         cwd=folder,
         env={"PATH": path},
         stdout=subprocess.PIPE,
-        timeout=30,
+        timeout=PATIENCE,
     )
     return ended.stdout.decode().replace("\r\n", "\n").strip()
 
@@ -62,7 +63,7 @@ def says(expected: str) -> re.Pattern[str]:
 )
 def test_every_command_of_a_section_prints_what_the_page_says(title, service, folder):
     for command, expected in SECTIONS[title]:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         printed = run(command, service, folder)
         # A log line is written beside the answer, at times after it.
         while (

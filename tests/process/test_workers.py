@@ -7,26 +7,19 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
+from patience import PATIENCE, await_true
 from process_service import ROOT, started
-from redis_server import RedisServer
-
-from tests.postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
 
 CHAT = "/api/v1/chat"
 
 
 @pytest.fixture
-def variables(postgres_url, tmp_path):  # noqa: F811 - the fixture
-    redis = RedisServer(tmp_path)
-    redis.start()
-    yield {"WEB_CONCURRENCY": "2", "DATABASE_URL": postgres_url, "REDIS_URL": redis.url}
-    redis.kill()
+def variables(postgres_url, redis):
+    return {"WEB_CONCURRENCY": "2", "DATABASE_URL": postgres_url, "REDIS_URL": redis.url}
 
 
 def workers_of(service) -> list[psutil.Process]:
@@ -40,17 +33,17 @@ def test_every_worker_knows_every_stream(tmp_path, variables, bearer):
         assert len(workers_of(service)) == 2
         bodies, ids = set(), set()
         for _ in range(20):
-            reply = httpx.post(service.url(CHAT), json={"message": "hi"}, headers=keyed)
+            reply = service.request("POST", CHAT, json={"message": "hi"}, headers=keyed)
             bodies.add(reply.text)
             ids.add(reply.headers["x-stream-id"])
         resumed = [
-            httpx.get(
-                service.url(f"{CHAT}/{min(ids)}"), headers=bearer | {"Last-Event-ID": "3"}
+            service.request(
+                "GET", f"{CHAT}/{min(ids)}", headers=bearer | {"Last-Event-ID": "3"}
             ).text
             for _ in range(10)
         ]
         stopped = [
-            httpx.delete(service.url(f"{CHAT}/{min(ids)}"), headers=bearer).status_code
+            service.request("DELETE", f"{CHAT}/{min(ids)}", headers=bearer).status_code
             for _ in range(10)
         ]
         service.process.send_signal(signal.SIGTERM)
@@ -68,33 +61,29 @@ def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path, variab
     with started(tmp_path, variables) as service:
         before = workers_of(service)
         before[0].kill()
-        deadline = time.monotonic() + 30
-        while len(alive := [w for w in workers_of(service) if w not in before]) < 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert httpx.get(service.url("/api/v1/auth/ping")).status_code == 200
+        await_true(lambda: set(workers_of(service)) - set(before))
+        [successor] = set(workers_of(service)) - set(before)
+        service.await_health()
         service.process.send_signal(signal.SIGTERM)
         status = service.wait()
 
     assert status == 0
-    assert not alive[0].is_running()
+    assert not successor.is_running()
 
 
 def test_a_worker_killed_while_it_starts_is_started_again(tmp_path, variables):
     """Nobody serves yet: whoever kills it then, out of memory perhaps, has not shown that it can't."""
     with started(tmp_path, variables, healthy=False) as service:
-        patience = time.monotonic() + 30
-        while not (before := workers_of(service)):
-            assert time.monotonic() < patience
-        before[0].kill()
+        await_true(lambda: workers_of(service))
+        killed = workers_of(service)[0]
+        killed.kill()
         service.await_health()
-        while len(after := [w for w in workers_of(service) if w not in before[:1]]) < 2:
-            assert time.monotonic() < patience
-            time.sleep(0.02)
+        await_true(lambda: len(set(workers_of(service)) - {killed}) == 2)
+        workers = workers_of(service)
         status = service.stop()
 
     assert status == 0
-    assert not any(worker.is_running() for worker in after)
+    assert not any(worker.is_running() for worker in workers)
 
 
 def test_the_service_ends_with_its_workers_when_they_cannot_start(tmp_path, variables):
@@ -106,7 +95,7 @@ def test_the_service_ends_with_its_workers_when_they_cannot_start(tmp_path, vari
         "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
     }
     ended = subprocess.run(
-        [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, timeout=60
+        [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE
     )
 
     assert ended.returncode == 1
@@ -118,7 +107,7 @@ def test_workers_without_what_they_share_are_refused_naming_it(variables, missin
     del environment[missing]
 
     ended = subprocess.run(
-        [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, timeout=30
+        [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE
     )
 
     assert ended.returncode == 1
@@ -128,11 +117,13 @@ def test_workers_without_what_they_share_are_refused_naming_it(variables, missin
 
 def test_each_worker_has_a_log_file_of_its_own(tmp_path, variables):
     """Two processes that rotate one file lose each other's lines."""
-    with started(tmp_path, variables) as service:
-        service.process.send_signal(signal.SIGTERM)
-        service.wait()
 
-    assert sorted(path.name for path in Path(tmp_path).glob("api*.log")) == [
-        "api.2.log",
-        "api.log",
-    ]
+    def files() -> list[str]:
+        return sorted(path.name for path in Path(tmp_path).glob("api*.log"))
+
+    with started(tmp_path, variables) as service:
+        # The first one answers; the other may still be starting.
+        await_true(lambda: len(files()) > 1)
+        service.stop()
+
+    assert files() == ["api.2.log", "api.log"]

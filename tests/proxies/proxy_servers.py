@@ -6,21 +6,21 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE, await_true
+from ports import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-PATIENCE = 15.0
 
 
 @contextmanager
 def nginx(upstream: int, folder: Path) -> Iterator[int]:
     """nginx in front of port *upstream*; the block gets its own port."""
-    port = _free_port()
+    port = free_port()
     config = _derived(
         "nginx.conf",
         {
@@ -45,7 +45,7 @@ def nginx(upstream: int, folder: Path) -> Iterator[int]:
 @contextmanager
 def apache(upstream: int, folder: Path) -> Iterator[int]:
     """Apache in front of port *upstream*; the block gets its own port."""
-    port = _free_port()
+    port = free_port()
     config = _derived(
         "apache.conf",
         {
@@ -87,17 +87,13 @@ def _running(command: list[str], port: int, folder: Path) -> Iterator[None]:
     with output.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not _accepts(port):
-            ended = process.poll() is not None
-            assert not ended, f"it ended at once:\n{output.read_text()}"
-            assert time.monotonic() < deadline, "it does not listen"
-            time.sleep(0.02)
+        await_true(lambda: _accepts(port) or process.poll() is not None, output.read_text)
+        assert process.poll() is None, f"it ended at once:\n{output.read_text()}"
         yield
     finally:
         process.terminate()
         try:
-            process.wait(5)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -106,8 +102,3 @@ def _running(command: list[str], port: int, folder: Path) -> Iterator[None]:
 def _accepts(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

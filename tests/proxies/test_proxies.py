@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from proxy_servers import apache, nginx
 from scripted_provider import STOP, USAGE, ScriptedProvider
 
@@ -17,11 +18,6 @@ from tests.hostile.raw_http import PING, Wire, answer_to, connected, request
 
 PROXIES = {"nginx": nginx, "apache": apache}
 BEATING = {"OPENAI_SSE_HEARTBEAT_MS": "100"}
-
-
-@pytest.fixture(autouse=True)
-def _in_a_loop(loop: Any) -> None:
-    """Every test here may be a coroutine."""
 
 
 @pytest.fixture
@@ -58,7 +54,7 @@ async def wire(port: int) -> AsyncIterator[Wire]:
 
 async def until(wire: Wire, text: bytes) -> bytes:
     """What arrives up to *text*."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         return await wire.reader.readuntil(text)
 
 
@@ -87,7 +83,7 @@ async def test_a_disconnect_reaches_the_provider(port, bearer, provider):
         wire.send(request(bearer))
         await until(wire, b'"one"')
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await provider.closed.wait()
     assert provider.running == 0
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import pytest
-from redis_server import RedisServer
+from patience import PATIENCE
 from sanic import Sanic
 from scripted_provider import STOP, USAGE, ScriptedProvider
 
@@ -19,11 +18,6 @@ from services.events import TextDelta
 from settings import Settings
 from settings.development import development_token
 from sse_client import Client
-
-
-@pytest.fixture(autouse=True)
-def _in_a_loop(loop: Any) -> None:
-    """Every test here may be a coroutine."""
 
 
 class Node:
@@ -43,7 +37,7 @@ class Node:
 
     async def idle(self) -> None:
         """Return when no answer runs any more."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await self.services.streams.idle()
 
     async def stop(self) -> None:
@@ -72,15 +66,6 @@ async def start_node(loop: Any, environment: dict[str, str]) -> AsyncIterator[St
     yield start
     for node in nodes:
         await node.stop()
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that forgets everything when it is killed."""
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -89,12 +89,15 @@ async def test_an_unknown_key_with_last_event_id_is_told_that_the_stream_is_lost
 
     async with node.client.ask(key="k", after=7) as answer:
         await answer.read_to_end()
-    async with node.client.ask(key="k", after=8) as again:
+    async with node.client.ask(key="k", after=answer.last_event_id) as again:
         assert again.status == 204
+    async with node.client.ask(key="k", after=8) as without_the_end:
+        await without_the_end.read_to_end()
 
     assert answer.raw_events == (
-        b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":8}\nid: 8\n\n'
+        b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":8}\nid: 08\n\n'
     )
+    assert [event.id for event in without_the_end.events] == [9]
     assert held.asked == []
     assert len(node.services.streams) == 0
 
@@ -125,11 +128,16 @@ async def test_a_stream_whose_first_reader_never_came_ends_after_the_grace_perio
     node = await start_node({"STREAM_RESUME_GRACE_MS": "20"}, provider=ScriptedProvider(None))
     streams = node.services.streams
     turn = Turn("req", "test-user-id", "hi", resumable=True)
+    released = []
 
-    stream = await streams.open(turn, Claim("test-user-id", "k", b"digest"))
+    async def admit(turn):
+        return released.append
+
+    stream = await streams.open(turn, admit, Claim("test-user-id", "k", b"digest"))
     await node.idle()
 
     assert stream.log.ended
+    assert released == [stream.report]
     assert len(streams) == 0
 
 

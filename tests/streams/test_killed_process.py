@@ -56,12 +56,16 @@ async def test_a_killed_process_leaves_its_readers_elsewhere_a_clean_done_within
 
         async with there.ask(key="k", after=2) as repeated:
             await repeated.read_to_end()
-        async with there.resume(local.stream_id, 3) as at_the_end:
+        async with there.resume(local.stream_id, distant.last_event_id) as at_the_end:
+            assert at_the_end.status == 204
+        async with there.ask(key="k", after=distant.last_event_id) as at_the_end:
             assert at_the_end.status == 204
         async with there.resume(local.stream_id, 17) as ahead:
             await ahead.read_to_end()
 
-    end = b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":3}\nid: 3\n\n'
+    end = (
+        b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":3}\nid: 03\n\n'
+    )
     assert took < LOST_WITHIN
     assert [event.name for event in distant.events] == ["token", "token", "done"]
     assert distant.events[-1].raw == repeated.raw_events == end
@@ -88,8 +92,41 @@ async def test_a_reader_that_waits_beyond_a_lost_end_is_told_an_end_too(
             await ahead.read_to_end()
 
     assert ahead.raw_events == (
-        b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":4}\nid: 4\n\n'
+        b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":4}\nid: 04\n\n'
     )
+
+
+async def test_every_reader_of_a_lost_stream_is_told_its_end_however_far_it_came(
+    tmp_path, variables, model_upstream, token
+):
+    """One was told the end as event 3, and 3 was a word for the other: it once got 204, and no done."""
+    model_upstream.plays(hangs(role_chunk(), chunk("one "), chunk("two ")))
+    with children(2, tmp_path, variables) as (one, other):
+        there = Client(other.port, token)
+        async with Client(one.port, token).ask(key="k") as local:
+            await local.next_event()
+        async with there.resume(local.stream_id) as behind:
+            await behind.next_event()
+            await behind.next_event()
+            one.kill()
+            await behind.read_to_end()
+
+        ends = [behind]
+        for after in (0, 1, 2, 3, 4, 3):
+            async with there.resume(local.stream_id, after) as reader:
+                await reader.read_to_end()
+            async with there.ask(key="k", after=after or None) as repeated:
+                await repeated.read_to_end()
+            ends += [reader, repeated]
+        told = [(end.last_event_id, end.events[-1].data["events"]) for end in ends]
+        for event_id, _ in set(told):
+            async with there.resume(local.stream_id, event_id) as at_the_end:
+                assert at_the_end.status == 204
+
+    assert told == [
+        ("03", 3), *[("03", 3)] * 6, *[("04", 4)] * 2, *[("05", 5)] * 2, *[("04", 4)] * 2,
+    ]  # fmt: skip
+    assert len(model_upstream.requests) == 1
 
 
 async def test_chaos_loses_and_doubles_nothing(tmp_path, variables, model_upstream, token):
@@ -106,7 +143,7 @@ async def test_chaos_loses_and_doubles_nothing(tmp_path, variables, model_upstre
         outcomes = await running
         survivors = [each for each in processes if each.process.poll() is None]
         left = [each.metric("chat_streams") for each in survivors]
-        statuses = [await asyncio.to_thread(each.end) for each in survivors]
+        statuses = [await asyncio.to_thread(each.stop) for each in survivors]
 
     assert [problem for outcome in outcomes for problem in outcome.problems()] == []
     assert len(survivors) == 2

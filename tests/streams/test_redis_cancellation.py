@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from patience import PATIENCE
 
 from services.stream_log_redis import open_redis_logs
 
@@ -23,7 +24,7 @@ async def test_a_cancelled_call_never_goes_on(redis, steps: int):
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
-        _, pending = await asyncio.wait([task], timeout=1)
+        _, pending = await asyncio.wait([task], timeout=PATIENCE)
 
         for each in pending:
             each.cancel()

@@ -98,7 +98,7 @@ def waiting() -> dict[str, Any]:
 
 
 SCENES = {
-    "heartbeat": Scene({"OPENAI_SSE_HEARTBEAT_MS": "300"}, waiting, after_a_heartbeat),
+    "heartbeat": Scene({"OPENAI_SSE_HEARTBEAT_MS": "2000"}, waiting, after_a_heartbeat),
     "stopped": Scene(
         parts=lambda: {"provider": ScriptedProvider((TextDelta("Once upon "),), None)},
         play=stopping,

@@ -11,6 +11,8 @@ import asyncio
 import re
 from dataclasses import dataclass
 
+from patience import PATIENCE
+
 # What no two runs have in common: its pattern, and what stands for it.
 VARIABLE = (
     (rb"req_[0-9a-f]{16}", b"<request id>"),
@@ -80,7 +82,7 @@ class Connection:
 
     async def until(self, data: bytes) -> bytes:
         """Everything received, once *data* has come."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while data not in self._received:
                 if not (more := await self._reader.read(65_536)):
                     break
@@ -98,7 +100,7 @@ class Connection:
         else:
             length = re.search(rb"content-length: ([0-9]+)", head)
             wanted = int(length[1]) if length else 0
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while len(self._received) < len(head) + 4 + wanted:
                     self._received += await self._reader.read(65_536)
             body = self._received[len(head) + 4 :]

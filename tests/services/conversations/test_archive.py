@@ -19,6 +19,7 @@ from services.memory import Passage
 from services.memory.embedded import EmbeddedMemory
 from services.memory.recall import Recall, RecallPolicy
 from services.turn import Message, Turn
+from services.write_behind import Pace
 
 
 def _words(text: str) -> int:
@@ -54,8 +55,7 @@ async def test_what_was_told_in_one_session_is_recalled_in_another(archive: Arch
         "Poor thing",
         finish_reason="stop",
     )
-    await archive.settled()
-    recall = Recall(archive.memory, RecallPolicy(), count=_words)
+    recall = Recall(archive, RecallPolicy(), count=_words)
     context = ConversationContext(archive, recall, history_budget=1000)
     question = Turn(
         "req_2", "alice", "What is my dog afraid of?", session_id="session-b", use_memory=True
@@ -70,7 +70,7 @@ async def test_what_was_told_in_one_session_is_recalled_in_another(archive: Arch
 
 
 async def test_memory_is_left_alone_unless_asked_for(archive: Archive) -> None:
-    recall = Recall(archive.memory, RecallPolicy(), count=_words)
+    recall = Recall(archive, RecallPolicy(), count=_words)
     context = ConversationContext(archive, recall, history_budget=1000)
 
     background = await context.background(asked("hello"))
@@ -127,7 +127,7 @@ class Dead:
 async def test_a_dead_memory_does_not_hold_up_conversations(
     conversations: Conversations,
 ) -> None:
-    async with Archive(conversations, Dead(), close=0.05).writing() as archive:
+    async with Archive(conversations, Dead(), Pace(close=0.05)).writing() as archive:
         archive.keep(asked("hello"), "hi", finish_reason="stop")
         archive.keep(asked("more"), "ok", finish_reason="stop")
 
@@ -140,7 +140,8 @@ async def test_turns_outlive_a_crash_of_the_database(postgres_server: PostgresSe
     async with open_database(postgres_server.create_database()) as database:
         conversations = Conversations(database, count=_words)
         memory = EmbeddedMemory(database)
-        async with Archive(conversations, memory, retry=0.01, patience=0.2).writing() as archive:
+        pace = Pace(retry=0.01)
+        async with Archive(conversations, memory, pace, patience=5.0).writing() as archive:
             archive.keep(asked("before"), "ok", finish_reason="stop")
             await archive.settled()
             postgres_server.kill()
@@ -150,6 +151,7 @@ async def test_turns_outlive_a_crash_of_the_database(postgres_server: PostgresSe
 
             postgres_server.start()
             await archive.settled()
-            history = await archive.history(asked("now?"), budget=1000)
+            # Without a deadline: the server has only just come back.
+            history = await conversations.recent("alice", "session-a", budget=1000)
 
     assert [message.content for message in history] == ["before", "ok", "during", "ok"]

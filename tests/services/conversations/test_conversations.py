@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from databases import Database
 from finished import NOON, finished
 
 from services.conversations import Conversations
@@ -37,6 +38,20 @@ async def test_what_was_said_before_a_failure_is_stored(conversations: Conversat
         ("another", None),
         ("Once upon", "aborted"),
         ("a story", None),
+    ]
+
+
+async def test_turns_stored_together_keep_their_order(
+    conversations: Conversations, database: Database
+) -> None:
+    """Their messages' ids are the order of the conversation."""
+    turns = [finished(f"question {number}", f"answer {number}") for number in range(30)]
+
+    await conversations.add(*turns)
+
+    rows = await database.fetch_all("SELECT content FROM messages ORDER BY id")
+    assert [row["content"] for row in rows] == [
+        text for number in range(30) for text in (f"question {number}", f"answer {number}")
     ]
 
 

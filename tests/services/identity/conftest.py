@@ -9,11 +9,6 @@ import pytest
 from key_server import KeyServer, SigningKey, serving
 
 
-@pytest.fixture(autouse=True)
-def _loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Async tests run on pytest-sanic's loop, whether or not they name it."""
-
-
 @pytest.fixture(scope="session")
 def elliptic() -> SigningKey:
     return SigningKey("elliptic", "ES256")

@@ -338,18 +338,18 @@ async def test_a_remembered_token_still_expires():
     """Remembering saves the signature check, never the expiry."""
     now = time.time()
     expiry = int(now)
-    identity = Identity(SECRET, "authenticated", leeway=now - expiry + 0.1)
+    identity = Identity(SECRET, "authenticated", leeway=now - expiry + 2)
     token = signed(claims(exp=expiry))
     await identity.verify(token)
 
     async def use_until_refused() -> None:
-        for _ in range(500):
+        for _ in range(6_000):
             await asyncio.sleep(0.01)
             await identity.verify(token)
 
     with pytest.raises(Unauthorized):
         await use_until_refused()
-    assert time.time() >= now + 0.1
+    assert time.time() >= now + 2
 
 
 async def test_only_so_many_tokens_are_remembered():

@@ -15,24 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_pri
 from hypothesis import given
 from hypothesis import strategies as st
 from key_server import KeyServer, SigningKey, as_json, serving
-from loguru import logger
+from patience import PATIENCE
 
 from services.errors import KeysUnavailable
 from services.jwks import MAX_BYTES, BadKeySet, issuer_of, open_keys, read_key_set
 
 ALWAYS: dict[str, float] = {"renew_after": 0.0, "cooldown": 0.0, "retry": 0.0}
-
-
-@pytest.fixture
-def lines():
-    """What is logged at info and above, as (level, phrase)."""
-    written: list[tuple[str, str]] = []
-    sink = logger.add(
-        lambda line: written.append((line.record["level"].name, line.record["message"])),
-        level="INFO",
-    )
-    yield written
-    logger.remove(sink)
 
 
 def test_a_supabase_project_publishes_its_keys_beside_its_issuer():
@@ -109,7 +97,7 @@ async def test_a_caller_that_leaves_does_not_stop_the_fetch_of_others(key_server
 async def test_closing_stops_a_fetch(key_server):
     key_server.answer = _never
 
-    async with asyncio.timeout(5), open_keys(key_server.url):
+    async with asyncio.timeout(PATIENCE), open_keys(key_server.url, patience=10 * PATIENCE):
         await key_server.asked(1)
 
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "jwks"]
@@ -302,7 +290,7 @@ async def test_an_answer_that_is_no_key_set_changes_nothing(key_server, elliptic
 async def test_a_key_server_that_is_slow_or_endless_is_left_alone(key_server, elliptic, answer):
     key_server.publish(elliptic)
 
-    async with asyncio.timeout(5), open_keys(key_server.url, patience=0.2, **ALWAYS) as keys:
+    async with asyncio.timeout(PATIENCE), open_keys(key_server.url, patience=1.0, **ALWAYS) as keys:
         await keys.find("elliptic", "ES256")
         key_server.answer = answer
         with pytest.raises(KeysUnavailable):

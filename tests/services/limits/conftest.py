@@ -13,11 +13,6 @@ from redis_server import RedisServer
 from services.redis_client import open_redis
 
 
-@pytest.fixture(autouse=True)
-def _loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Async tests run on pytest-sanic's loop, whether or not they name it."""
-
-
 class ConnectedRedis(RedisServer):
     """A Redis, and a client of it as the service has one."""
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,6 @@ from services.memory import Memory
 from services.memory.embedded import EmbeddedMemory
 from services.memory.zep import ZepMemory
 from services.memory.zep_api import ZepApi
-
-
-@pytest.fixture(autouse=True)
-def _loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Every async test runs on pytest-sanic's loop."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -52,7 +46,7 @@ async def zep(loop: Any) -> AsyncIterator[ZepDouble]:
 @pytest.fixture
 async def zep_api(zep: ZepDouble) -> AsyncIterator[ZepApi]:
     async with aiohttp.ClientSession() as http:
-        yield ZepApi(http, KEY, base_url=zep.url, retry=0.001, timeout=0.5)
+        yield ZepApi(http, KEY, base_url=zep.url, retry=0.001, timeout=2.0)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from time import perf_counter
+from time import thread_time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,8 +70,8 @@ def test_clipping_only_leaves_out(text: str, sentences: int) -> None:
 
 def test_a_text_of_blanks_is_not_looked_at_again_and_again() -> None:
     """Every stream waits while one text is clipped."""
-    began = perf_counter()
+    began = thread_time()
 
     _clip("a" + " " * 20_000 + "b", "anything")
 
-    assert perf_counter() - began < 0.2
+    assert thread_time() - began < 0.2

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from said import MAY, turn
 
+from services.database import open_database
 from services.memory.embedded import EmbeddedMemory
 
 
@@ -178,6 +179,16 @@ async def test_forgetting_erases_rows_and_index(
         await bare_database.execute(
             "INSERT INTO memory_index (memory_index) VALUES ('integrity-check')"
         )
+
+
+async def test_postgres_does_not_compile_a_search(postgres_url: str) -> None:
+    """Its `jit` goes by estimates, which grow with what everybody said; compiling takes longer."""
+    async with open_database(postgres_url) as database:
+        setting = await database.fetch_val(
+            "SELECT array_to_string(proconfig, ',') FROM pg_proc WHERE proname = 'memory_postings'"
+        )
+
+    assert setting == "jit=off"
 
 
 async def test_text_a_database_refuses_is_kept_all_the_same(embedded: EmbeddedMemory) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+import pytest
 from databases import Database
 
 from bench.conversations import Question, made_up, read
@@ -20,7 +22,9 @@ async def test_most_of_what_answers_a_question_is_among_ten_results(
     score = await evaluate(EmbeddedMemory(migrated_database), made_up(conversations=2))
 
     assert fmean(score.at_10) >= 0.85
-    assert fmean(score.kept) >= 0.8
+    assert fmean(score.kept[0.7]) >= 0.8
+    # The guide: raise the threshold to 0.8 for fewer passages.
+    assert 1 < fmean(score.results[0.8]) < 0.8 * fmean(score.results[0.7])
 
 
 def test_locomos_format_is_read(tmp_path: Path) -> None:
@@ -49,3 +53,71 @@ def test_locomos_format_is_read(tmp_path: Path) -> None:
     assert [said.text for said in conversation.utterances] == ["Hello", "Hi"]
     assert conversation.utterances[0].said_at.isoformat() == "2023-05-08T13:56:00+00:00"
     assert conversation.questions == [Question("Who?", 1, frozenset({"D1:1", "D1:2"}))]
+
+
+EVIDENCE = [
+    (["D8:6; D9:17"], {"D8:6", "D9:17"}),
+    (["D9:1 D4:4 D4:6"], {"D9:1", "D4:4", "D4:6"}),
+    (["D:11:26", "D30:05"], {"D11:26", "D30:5"}),
+    ("D8:6", {"D8:6"}),
+    (["D8:6", "D99:1", "D"], {"D8:6"}),
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), EVIDENCE)
+def test_evidence_is_understood_however_it_is_written(
+    tmp_path: Path, written: object, meant: set[str]
+) -> None:
+    said = {"D8:6", "D9:17", "D9:1", "D4:4", "D4:6", "D11:26", "D30:5"}
+    file = tmp_path / "locomo.json"
+    file.write_text(json.dumps([_sample(said, {"evidence": written})]))
+
+    [conversation] = read(file, frozenset({1}))
+
+    assert [question.evidence for question in conversation.questions] == [meant]
+
+
+@pytest.mark.parametrize(
+    "evidence", [{}, {"evidence": []}, {"evidence": None}, {"evidence": ["D"]}]
+)
+def test_a_question_without_evidence_is_left_out(tmp_path: Path, evidence: dict[str, Any]) -> None:
+    file = tmp_path / "locomo.json"
+    file.write_text(json.dumps([_sample({"D1:1"}, evidence)]))
+
+    [conversation] = read(file, frozenset({1}))
+
+    assert conversation.questions == []
+
+
+def test_sessions_that_are_missing_or_empty_and_pictures_are_no_trouble(tmp_path: Path) -> None:
+    sample = {
+        "conversation": {
+            "session_2_date_time": "9:00 am on 1 June, 2023",
+            "session_10": [{"speaker": "Ann", "dia_id": "D10:1", "text": "Bye", "img_url": ["x"]}],
+            "session_3": [],
+            "session_1": [
+                {"speaker": "Ben", "dia_id": "D1:1", "text": "", "blip_caption": "a dog"}
+            ],
+            "session_1_date_time": None,
+        }
+    }
+    file = tmp_path / "locomo.json"
+    file.write_text(json.dumps(sample))
+
+    [conversation] = read(file, frozenset({1}))
+
+    assert conversation.id == "sample-1"
+    assert [(said.session_id, said.text) for said in conversation.utterances] == [
+        ("session_1", "a dog"),
+        ("session_10", "Bye"),
+    ]
+
+
+def _sample(said: set[str], question: dict[str, Any]) -> dict[str, Any]:
+    sessions: dict[str, Any] = {}
+    for id_ in sorted(said):
+        session = id_[1:].partition(":")[0]
+        line = {"speaker": "Ann", "dia_id": id_, "text": "Hello"}
+        sessions.setdefault(f"session_{session}", []).append(line)
+    asked = {"question": "Who?", "answer": 2022, "category": 1, **question}
+    return {"sample_id": "conv-1", "conversation": sessions, "qa": [asked]}

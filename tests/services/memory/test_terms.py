@@ -76,9 +76,18 @@ def test_of_too_many_words_the_longest_are_sought() -> None:
         ("hello", set()),
         ("At 10:30 we met", set()),
         ("one two three four: no name", set()),
+        ("[10:32] Alice: Hello", {"alice"}),
+        ("(1:56 pm on 8 May, 2023) Alice: Hello", {"alice"}),
+        ("2023-05-08 13:56:02 Alice: Hello", {"alice"}),
+        ("Alice (8 May 2023): Hello", {"alice"}),
+        ('Alice said, "Hello"', {"alice"}),
+        ("Alice Ray says: Hello", {"alice", "ray"}),
+        ("[Alice] Hello", {"alice"}),
+        ("[a link](https://example.com) and more", set()),
+        ("Yes, I agree with the plan: it is good", set()),
     ],
 )
-def test_a_speaker_is_named_in_front_of_a_colon(text: str, names: set[str]) -> None:
+def test_a_speaker_is_named_in_front_of_a_text(text: str, names: set[str]) -> None:
     assert speaker_of(text) == names
 
 

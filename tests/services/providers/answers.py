@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 
+from patience import PATIENCE
+
 from services.errors import ProviderError
 from services.events import Batch, Batches, Connected, Event, Offer, TextDelta
 from services.providers import Provider
@@ -59,7 +61,7 @@ async def settled(transport: Transport) -> None:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for something that nobody announces."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110 - it happens in callbacks of aiohttp
             await asyncio.sleep(0)
 

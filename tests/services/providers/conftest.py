@@ -13,11 +13,6 @@ from services.providers.transport import Transport
 from services.turn import Message, Prompt
 
 
-@pytest.fixture(autouse=True)
-def _loop(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
-    return loop
-
-
 @pytest.fixture(params=["pulled", "pushed"])
 def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the helpers of `answers` read in both ways there are: what comes is the same."""

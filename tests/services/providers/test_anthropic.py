@@ -131,7 +131,7 @@ async def test_every_stop_reason_has_its_word(
                 ),
                 anthropic_event("message_stop"),
             ],
-            [TextDelta("a"), Usage(1110, 7, MODEL, cached=1000), Finish("stop")],
+            [TextDelta("a"), Usage(1110, 7, MODEL, cached=1000, written=100), Finish("stop")],
             id="tokens in include those read from and written to the cache",
         ),
         pytest.param(

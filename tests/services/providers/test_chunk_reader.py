@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
+from contextvars import ContextVar
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from upstream import Reply, Upstream
+from upstream import openai_events as events
 
+from services.events import Batch, Offer, TextDelta
 from services.providers.chunk_reader import HIGH_WATER, ChunkReader
+from services.providers.openai import OpenAI
+from services.providers.transport import Transport
+from services.turn import Prompt
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -166,14 +174,47 @@ def test_a_chunk_that_does_not_end_where_it_said_breaks_the_connection(
     assert tap.handler.received == HEAD
 
 
-def test_a_reader_that_is_slow_holds_the_socket_up(tap: Tap) -> None:
+async def test_a_reader_that_is_slow_holds_the_socket_up(
+    tap: Tap, loop: asyncio.AbstractEventLoop
+) -> None:
     tap.socket.brings(HEAD)
     tap.socket.brings(chunk(b"x" * (HIGH_WATER + 1)))
     assert tap.socket.paused
 
     tap.reader.take()
+    await asyncio.sleep(0)
 
     assert not tap.socket.paused
+
+
+async def test_a_flood_that_is_pushed_lets_others_have_their_turn(
+    tap: Tap, loop: asyncio.AbstractEventLoop
+) -> None:
+    """The loop reads from a socket again and again, up to 32 times, while it is not paused."""
+    tap.socket.brings(HEAD)
+    pushing = asyncio.ensure_future(tap.reader.push(lambda data: True))
+    await asyncio.sleep(0)
+
+    tap.socket.brings(chunk(b"x" * (HIGH_WATER + 1)))
+    assert tap.socket.paused
+    await asyncio.sleep(0)
+
+    assert not tap.socket.paused
+    pushing.cancel()
+    await asyncio.wait([pushing])
+
+
+async def test_what_aiohttp_has_paused_since_stays_so(
+    tap: Tap, loop: asyncio.AbstractEventLoop
+) -> None:
+    tap.socket.brings(HEAD)
+    tap.socket.brings(chunk(b"x" * (HIGH_WATER + 1)))
+    tap.reader.take()
+    tap.socket.brings(b"0\r\n\r\n")
+    tap.socket.pause_reading()
+    await asyncio.sleep(0)
+
+    assert tap.socket.paused
 
 
 def test_a_lost_connection_is_told_to_aiohttp(tap: Tap) -> None:
@@ -221,3 +262,37 @@ async def test_what_a_sink_raises_is_raised_where_it_was_given(
     with pytest.raises(ValueError, match="first"):
         await pushing
     assert tap.reader.take() == b"second"
+
+
+async def test_words_are_pushed_in_the_context_of_whoever_takes_them(
+    transport: Transport, upstream: Upstream, prompt: Prompt
+) -> None:
+    """The socket's callbacks run in the context of the turn that opened it, which may be another."""
+    taking = asyncio.Event()
+
+    async def says_one_word_and_then_another(reply: Reply) -> None:
+        first, second, *rest = events("Hello", " world")[1:]
+        reply.head()
+        reply.send(first)
+        await taking.wait()
+        reply.send(second)
+        await pushed.wait()
+        reply.send(b"".join(rest))
+        reply.end()
+
+    whose, seen, pushed = ContextVar("whose", default="nobody's"), [], asyncio.Event()
+
+    def take(batch: Batch) -> None:
+        seen.append((batch, whose.get()))
+        pushed.set()
+
+    upstream.plays(says_one_word_and_then_another)
+    provider = OpenAI(transport, api_key="k", model="m", base_url=upstream.url)
+    async with aclosing(provider.stream(prompt)) as batches:
+        async for batch in batches:
+            if isinstance(batch, Offer):
+                whose.set("mine")
+                taking.set()
+                await batch.push(take)
+
+    assert seen == [([TextDelta(" world")], "mine")]

@@ -104,6 +104,22 @@ async def test_the_request_is_what_openai_takes(
     }
 
 
+async def test_openai_itself_is_asked_in_its_newer_words(
+    upstream: Upstream, prompt: Prompt
+) -> None:
+    """Reasoning models refuse `max_tokens`, and padding in each chunk would be for nobody."""
+    async with Transport("openai", proxy=upstream.origin) as transport:
+        provider = OpenAI(transport, api_key="k", model=MODEL, base_url="http://api.openai.com/v1")
+
+        await events_of(provider, prompt)
+
+    (request,) = upstream.requests
+    assert request.target == "http://api.openai.com/v1/chat/completions"
+    assert request.json["max_completion_tokens"] == 1024
+    assert "max_tokens" not in request.json
+    assert request.json["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+
+
 async def test_an_empty_system_prompt_is_left_out(provider: OpenAI, upstream: Upstream) -> None:
     history = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
 
@@ -329,7 +345,7 @@ async def test_counts_that_do_not_come_hold_up_an_answer_that_is_complete_for_tw
 ) -> None:
     upstream.plays(hangs(chunk("Hello"), chunk(reason="stop")))
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         events = await events_of(provider, prompt)
 
     assert events == [TextDelta("Hello"), Finish("stop")]

@@ -56,10 +56,10 @@ async def test_asked_for_a_long_story_the_stub_tells_it_word_by_word() -> None:
 
 async def test_a_story_keeps_the_deadline() -> None:
     prompt = asking("a long story")
-    deadline = asyncio.get_running_loop().time() + 0.05
+    deadline = asyncio.get_running_loop().time() + 0.5
     limited = Prompt(prompt.system, prompt.messages, deadline=deadline)
 
-    said, error = await failure_of(Stub(story_duration=5), limited)
+    said, error = await failure_of(Stub(story_duration=50), limited)
 
     assert said.startswith("The ")
     assert isinstance(error, ProviderTimeout)

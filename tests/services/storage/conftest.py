@@ -1,14 +1,8 @@
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
-
-
-@pytest.fixture(autouse=True)
-def _loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Every async test runs on pytest-sanic's loop."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

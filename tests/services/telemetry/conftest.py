@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pytest
 from databases import Database
 from loguru import logger
+from patience import PATIENCE
 from postgres import PostgresServer
 
 from services.database import database_at
@@ -85,7 +86,7 @@ class Log:
         self._event(record["message"]).set()
 
     async def wait_for(self, phrase: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await self._event(phrase).wait()
 
     def fields(self, phrase: str) -> list[dict[str, Any]]:

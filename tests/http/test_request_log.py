@@ -1,0 +1,64 @@
+"""Whose request it was, in the log of the whole service with its usual middleware."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from chat_client import ChatClient
+from loguru import logger
+
+SESSION = "session-20250819-143022-a1b2"
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    """Every line that is written while the test runs."""
+    seen: list[dict[str, Any]] = []
+    handler = logger.add(
+        lambda line: seen.append({"message": line.record["message"], **line.record["extra"]}),
+        level="INFO",
+    )
+    yield seen
+    logger.remove(handler)
+
+
+async def test_a_chat_is_logged_when_it_comes_and_with_its_user_when_it_ends(
+    client: ChatClient, lines: list[dict[str, Any]]
+) -> None:
+    """Nobody knows whose it is when it comes: the token has not been looked at."""
+    await client.ask("hi", headers={"x-request-id": "mine"}, sessionId=SESSION)
+
+    received, finished = [line for line in lines if line.get("request_id") == "mine"]
+    assert received["message"] == "Chat request received"
+    assert "user_id" not in received
+    assert finished["message"] == "Chat completion finished"
+    assert (finished["user_id"], finished["session_id"]) == ("test-user-id", SESSION)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status", "user_id"),
+    [("Bearer nonsense", 401, None), (None, 400, "test-user-id")],
+    ids=["by its token", "by its body"],
+)
+async def test_a_chat_that_is_refused_is_logged_with_its_user_if_there_is_one(
+    client: ChatClient,
+    lines: list[dict[str, Any]],
+    authorization: str | None,
+    status: int,
+    user_id: str | None,
+) -> None:
+    headers = {
+        "x-request-id": "mine",
+        **({"Authorization": authorization} if authorization else {}),
+    }
+
+    await client.ask("", headers=headers)
+
+    (finished,) = [line for line in lines if line["message"] == "Request finished"]
+    assert (finished["request_id"], finished["status"], finished["user_id"]) == (
+        "mine",
+        status,
+        user_id,
+    )
