@@ -18,6 +18,7 @@ from services.distant_readers import DistantReaders
 from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
 from services.replay import lost, stored
 from services.report import Accountant, Report
+from services.starts import Starts
 from services.stream_log import Readable, Room
 from services.stream_store import Archive, Claim, Holder, How, SharedStreams
 from services.turn import Turn
@@ -87,6 +88,7 @@ class Streams:
         self._claims: dict[str, tuple[bytes, ChatStream]] = {}
         self._claim_of: dict[ChatStream, Claim] = {}
         self._finished: dict[ChatStream, asyncio.TimerHandle] = {}  # oldest end first
+        self._starts = Starts()
         self._room = Room(self._policy.max_log_bytes, self._make_room)
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._distant = DistantReaders()
@@ -142,10 +144,10 @@ class Streams:
             return lost("", after)
 
     def start(self, stream: Readable) -> None:
-        """Begin to answer, if that is done here and has not happened yet."""
+        """Begin to answer, now or soon, if that is done here and has not happened yet."""
         if not isinstance(stream, ChatStream):
             return
-        stream.start(self._answer)
+        self._starts.add(partial(stream.start, self._answer))
 
     async def find(
         self, stream_id: str, user_id: str, *, after: int = 0, how: How = "resumed"

@@ -36,6 +36,8 @@ from services.providers.scripted import Stub
 from services.providers.transport import Transport
 from services.turn import Message, Prompt
 
+pytestmark = pytest.mark.usefixtures("reading")
+
 
 def _openai(transport: Transport, url: str) -> Provider:
     return OpenAI(transport, api_key="k", model="m", base_url=url)
