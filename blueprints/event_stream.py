@@ -77,8 +77,8 @@ def _let_go(request: ChatRequest, response: BaseHTTPResponse) -> None:
 class _Connection:
     """The one writer of a connection.
 
-    `wake` writes straight to the socket while it takes bytes. A full buffer and the last frames are
-    left to `relay`, which can wait. Both use Sanic's protocol below its response object, for one
+    `wake` writes straight to the socket while it takes bytes. A full buffer and the end of the body
+    are left to `relay`, which can wait. Both use Sanic's protocol below its response object, for one
     write per read of the provider; `tests/http/test_sanic_internals.py` holds what that relies on.
     """
 
@@ -100,16 +100,20 @@ class _Connection:
             self._called.set_result(None)
 
     def beat(self, frame: bytes) -> None:
-        """Write a heartbeat, unless older bytes still wait for the socket."""
-        if self._protocol._can_write.is_set() and not self._transport.is_closing():
+        """Write a heartbeat, unless older bytes still wait for the socket, or `done` has left."""
+        if (
+            self._protocol._can_write.is_set()
+            and not self._log.ended
+            and not self._transport.is_closing()
+        ):
             self._write(frame)
 
     async def relay(self, response: BaseHTTPResponse) -> None:
-        """Follow the log to its end, which leaves in one write with the end of the body."""
+        """Follow the log to its end, and end the body."""
         while True:
             self._open = True
             if not self._flush():
-                # Not now: the buffer is full, or these are the last frames.
+                # The buffer is full, or there are no more frames.
                 self._open = False
                 await self._protocol._can_write.wait()
                 data, self._position = self._log.read(self._position, limit=SLICE)
@@ -123,18 +127,18 @@ class _Connection:
                 await self._called
 
     def _flush(self) -> bool:
-        """Write all that is new; False if the rest is `relay`'s."""
+        """Write all that is new; False if the rest, which may be the end of the body alone, is `relay`'s."""
         log = self._log
         position = self._position
         while position < log.end:
-            if log.ended or not self._protocol._can_write.is_set():
+            if not self._protocol._can_write.is_set():
                 return False
             data, position = log.read(position, limit=SLICE)
             self._position = position
             if self._transport.is_closing():
                 return True  # the cancellation is on its way
             self._write(data)
-        return True
+        return not log.ended
 
     def _write(self, data: bytes) -> None:
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))

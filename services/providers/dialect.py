@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from typing import Protocol, Self
 
 from services.errors import ProviderError
-from services.events import Batches, Connected, Event, FinishReason, TextDelta
+from services.events import (
+    Batch,
+    Batches,
+    Connected,
+    Event,
+    FinishReason,
+    Offer,
+    TextDelta,
+    has_text,
+)
+from services.providers.exchange import Exchange
 from services.providers.failures import http_failure
 from services.providers.transport import Transport
 
@@ -54,10 +65,13 @@ async def converse(
                 transport.provider, exchange.status, exchange.headers, await exchange.error_body()
             )
         yield (Connected(transport.provider, model, exchange.connect),)
-        while not answer.finished:
+        offer: _Offer | None = None
+        while not answer.finished or (offer is not None and offer.held):
             events: list[Event] = []
             try:
-                if data := await exchange.read():
+                if offer is not None and offer.held:
+                    offer.settle(events)
+                elif data := await exchange.read():
                     answer.feed(data, events)
                 else:
                     answer.end(events)
@@ -69,13 +83,65 @@ async def converse(
                 answer.end(events)  # the text is whole; what broke carried counts at most
             if answer.finished:
                 exchange.close(complete=True)
-            if events:
+            if offer is None and answer.reason is None and exchange.can_push and has_text(events):
+                offer = _Offer(events, exchange, answer)
+                yield offer
+                exchange.progress()
+            elif events:
                 yield events
                 exchange.progress()
             if answer.reason is not None:
                 exchange.wind_up()
     finally:
         exchange.close()
+
+
+class _Offer(Offer):
+    """Pushes words; what is more than words is held for `settle`."""
+
+    held = False
+    _exchange: Exchange
+    _answer: Answer
+    _held: list[Event]
+    _failure: ProviderError | None
+
+    def __new__(cls, events: Batch, exchange: Exchange, answer: Answer) -> Self:
+        """A batch of *events*, which *exchange* brought for *answer*."""
+        self = super().__new__(cls, events)
+        self._exchange = exchange
+        self._answer = answer
+        self._held = []
+        self._failure = None
+        return self
+
+    async def push(self, take: Callable[[Batch], None]) -> None:
+        """See `Offer.push`."""
+        feed, progress = self._answer.feed, self._exchange.progress
+        run = copy_context().run
+
+        def sink(data: bytes) -> bool:
+            events: list[Event] = []
+            try:
+                feed(data, events)
+            except ProviderError as exc:
+                self._failure = exc
+            if self._failure is not None or self._answer.reason is not None:
+                self.held, self._held = True, events
+                return False
+            if events:
+                run(take, events)
+                progress()
+            return True
+
+        progress()
+        await self._exchange.push(sink)
+
+    def settle(self, events: list[Event]) -> None:
+        """Append to *events* what was held back, and raise what was."""
+        self.held = False
+        events += self._held
+        if self._failure is not None:
+            raise self._failure
 
 
 def append_text(events: list[Event], text: str) -> None:

@@ -34,11 +34,15 @@ class EventDecoder:
         as the standard has it.
         """
         if self._between_events and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
-            # Nearly every read is whole events of one line each. 0.9 instead of 1.4 µs for one event,
-            # 8 instead of 22 for 32 of them.
-            events = chunk[6:-2].split(b"\n\ndata: ")
-            if chunk.count(b"\n") == 2 * len(events) and b"\r" not in chunk and all(events):
-                return events
+            # Nearly every read is whole events of one line each, and most often one, which takes
+            # 0.7 µs here and 1.5 in `_parse`; 32 of them take 8 and 23.
+            line_ends = chunk.count(b"\n")
+            if b"\r" not in chunk:
+                if line_ends == 2 and len(chunk) > 8:
+                    return (chunk[6:-2],)
+                events = chunk[6:-2].split(b"\n\ndata: ")
+                if line_ends == 2 * len(events) and all(events):
+                    return events
         return self._parse(chunk)
 
     def _parse(self, chunk: bytes) -> Sequence[bytes]:

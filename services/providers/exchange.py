@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from services.errors import Phase, ProviderUnavailable
+from services.providers.chunk_reader import ChunkwiseResponse
 from services.providers.failures import timed_out
 
 _DRAIN = 2.0
@@ -34,7 +35,7 @@ class Exchange:
     def __init__(
         self,
         provider: str,
-        response: aiohttp.ClientResponse,
+        response: ChunkwiseResponse,
         *,
         patience: Patience,
         asked_at: float,
@@ -49,6 +50,7 @@ class Exchange:
         self._provider = provider
         self._response = response
         self._content = response.content
+        self._chunks = response.chunks
         self.reusable = reusable
         self._on_release = on_release
         self._closed = False
@@ -71,6 +73,13 @@ class Exchange:
         """
         self._reading = True
         try:
+            if (chunks := self._chunks) is not None:
+                while chunks.flowing and not chunks.arrived:
+                    await chunks.arrival()
+                if chunks.arrived:
+                    return chunks.take()
+                if chunks.lost:
+                    self._note_loss()
             return await self._content.readany()
         except TimeoutError as exc:
             raise timed_out(self._provider, self._phase) from exc
@@ -80,6 +89,23 @@ class Exchange:
             ) from exc
         finally:
             self._reading = False
+
+    @property
+    def can_push(self) -> bool:
+        """Whether `push` would."""
+        return self._chunks is not None and self._chunks.flowing
+
+    async def push(self, sink: Callable[[bytes], bool]) -> None:
+        """Call *sink* with what arrives, as it arrives, until it returns False or `read` knows more.
+
+        Raises what *sink* raises.
+        """
+        if self._chunks is not None:
+            self._reading = True
+            try:
+                await self._chunks.push(sink)
+            finally:
+                self._reading = False
 
     async def error_body(self) -> bytes:
         """The start of an error's body, as much as comes in good time."""
@@ -130,6 +156,9 @@ class Exchange:
         self._on_release(self)
 
     def _on_connection_lost(self, lost: asyncio.Future[None]) -> None:
+        self._note_loss()
+
+    def _note_loss(self) -> None:
         # When the framing of a body is broken, aiohttp (3.14) closes the socket without a word to
         # whoever reads the body.
         if not self._content.is_eof() and self._content.exception() is None:
@@ -149,11 +178,12 @@ class Exchange:
         now = self._loop.time()
         # While the consumer has the floor, the silence is not the provider's.
         due = (self._since if self._reading else now) + self._limit
-        if now >= self._deadline:
-            self._phase = "total"
+        if now >= self._deadline or now >= due:
+            if now >= self._deadline:
+                self._phase = "total"
             self._content.set_exception(TimeoutError())
-        elif now >= due:
-            self._content.set_exception(TimeoutError())
+            if self._chunks is not None:
+                self._chunks.stop()
         else:
             self._timer = self._loop.call_at(min(due, self._deadline), self._check)
 

@@ -8,10 +8,10 @@ from contextlib import aclosing
 from loguru import logger as log
 
 from services.errors import ProviderError, ProviderRejected
-from services.events import Batches, Retry
+from services.events import Batches, Retry, has_text
 from services.providers import Provider
 from services.providers.breaker import Breaker
-from services.providers.retry import has_text, within
+from services.providers.retry import within
 from services.turn import Prompt
 
 

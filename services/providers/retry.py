@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import count
 
 from services.errors import ProviderError
-from services.events import Batch, Batches, Retry, TextDelta
+from services.events import Batches, Retry, has_text
 from services.providers import Provider
 from services.turn import Prompt
 
@@ -72,11 +72,6 @@ class Retrying:
             return error.retry_after
         longest = self._base * min(1 << (attempt - 1), _LONGEST_WAIT)
         return longest * (1 - 0.25 * random.random())  # noqa: S311 - jitter, not a secret
-
-
-def has_text(batch: Batch) -> bool:
-    """Whether *batch* says something to the user."""
-    return any(type(event) is TextDelta for event in batch)
 
 
 def within(prompt: Prompt, seconds: float) -> Prompt:

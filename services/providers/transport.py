@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from services.errors import Phase, ProviderUnavailable
+from services.providers.chunk_reader import ChunkwiseResponse
 from services.providers.exchange import Exchange, Patience
 from services.providers.failures import timed_out
 
@@ -136,11 +137,11 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes,
         opening: _Opening,
-    ) -> aiohttp.ClientResponse:
+    ) -> ChunkwiseResponse:
         try:
             # The patience for a first token begins when the trace tells that there is a connection.
             async with asyncio.timeout_at(opening.deadline) as opening.timeout:
-                return await session.post(
+                response = await session.post(
                     url,
                     headers=headers,
                     data=body,
@@ -158,6 +159,8 @@ class Transport:
                 f"connection failed: {type(exc).__name__}",
                 phase="headers" if opening.connected_at else "connect",
             ) from exc
+        assert isinstance(response, ChunkwiseResponse)  # noqa: S101 - as `_session` asks for
+        return response
 
     def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
@@ -167,6 +170,7 @@ class Transport:
             connector=connector,
             timeout=self._timeout,
             trace_configs=[trace],
+            response_class=ChunkwiseResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"user-agent": "ai-chat-api", "accept-encoding": "identity"},
         )

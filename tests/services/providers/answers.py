@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 
 from patience import PATIENCE
 
 from services.errors import ProviderError
-from services.events import Batch, Connected, Event, TextDelta
+from services.events import Batch, Batches, Connected, Event, Offer, TextDelta
 from services.providers import Provider
 from services.providers.transport import Transport
 from services.turn import Prompt
 
 
+class Reading:
+    """Whether offers to push are taken, as the service does, or passed by; see the fixture `reading`."""
+
+    takes_offers = False
+
+
 async def batches_of(provider: Provider, prompt: Prompt) -> list[Batch]:
-    return [batch async for batch in provider.stream(prompt)]
+    seen: list[Batch] = []
+    await _read(provider.stream(prompt), seen.append)
+    return seen
 
 
 async def events_of(provider: Provider, prompt: Prompt) -> list[Event]:
@@ -33,8 +42,7 @@ async def failed_events(provider: Provider, prompt: Prompt) -> tuple[list[Event]
     """What happened before the failure, and the failure."""
     events: list[Event] = []
     try:
-        async for batch in provider.stream(prompt):
-            events.extend(batch)
+        await _read(provider.stream(prompt), events.extend)
     except ProviderError as error:
         return events, error
     raise AssertionError(f"it did not fail: {events}")
@@ -60,5 +68,12 @@ async def until(holds: Callable[[], bool]) -> None:
 
 async def collect(provider: Provider, prompt: Prompt, seen: list[Event]) -> None:
     """Append all events to *seen* as they come."""
-    async for batch in provider.stream(prompt):
-        seen.extend(batch)
+    await _read(provider.stream(prompt), seen.extend)
+
+
+async def _read(batches: Batches, take: Callable[[Batch], None]) -> None:
+    async with aclosing(batches):
+        async for batch in batches:
+            take(batch)
+            if Reading.takes_offers and isinstance(batch, Offer):
+                await batch.push(take)

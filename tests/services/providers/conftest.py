@@ -6,10 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from answers import Reading
 from upstream import Upstream
 
 from services.providers.transport import Transport
 from services.turn import Message, Prompt
+
+
+@pytest.fixture(params=["pulled", "pushed"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the helpers of `answers` read in both ways there are: what comes is the same."""
+    monkeypatch.setattr(Reading, "takes_offers", request.param == "pushed")
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from services.providers.anthropic import Anthropic
 from services.providers.transport import Transport
 from services.turn import Message, Prompt
 
+pytestmark = pytest.mark.usefixtures("reading")
+
 MODEL = "claude-haiku-4-5"
 DATED = "claude-haiku-4-5-20251001"
 

@@ -44,6 +44,8 @@ from services.providers.openai import OpenAI, OpenAIAnswer
 from services.providers.transport import Transport
 from services.turn import Message, Prompt
 
+pytestmark = pytest.mark.usefixtures("reading")
+
 MODEL = "gpt-4o-mini"
 DATED = "gpt-4o-mini-2024-07-18"
 

@@ -40,6 +40,8 @@ from services.providers.openai import OpenAI
 from services.providers.transport import Transport
 from services.turn import Prompt
 
+pytestmark = pytest.mark.usefixtures("reading")
+
 
 def openai_at(transport: Transport, url: str) -> OpenAI:
     return OpenAI(transport, api_key="k", model="gpt-4o-mini", base_url=url)
