@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "streams"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from chaos import Model, Outcome, miscounted, unleash
+from chaos import UNHURRIED, Model, Outcome, miscounted, unleash
 from child_processes import children
 from postgres import PostgresServer
 from redis_server import RedisServer
@@ -38,8 +38,8 @@ async def _unleash(seed: int, streams: int, folder: Path, database: str, redis: 
             "REDIS_URL": redis,
             "OPENAI_API_KEY": "sk-bench",
             "OPENAI_BASE_URL": upstream.url,
-            "OPENAI_MAX_RETRIES": "0",
             "PROVIDERS": "openai",
+            **UNHURRIED,
         }
         with children(3, folder, variables) as processes:
             ports = [process.port for process in processes]
@@ -68,7 +68,8 @@ async def _unleash(seed: int, streams: int, folder: Path, database: str, redis: 
 
 
 def _summary(outcomes: list[Outcome], model: Model, took: float) -> str:
-    ends = Counter(o.done.data.get("code") or o.done.data["finish_reason"] for o in outcomes)
+    ended = [outcome.done.data for outcome in outcomes if outcome.failure is None]
+    ends = Counter(done.get("code") or done["finish_reason"] for done in ended)
     attempts = sum(outcome.attempts for outcome in outcomes)
     return (
         f"{len(outcomes)} clients, {attempts} connections, {model.calls.total()} provider calls"

@@ -11,29 +11,27 @@ from tempfile import TemporaryDirectory
 
 from bench.processes import ROOT, bench, environment, free_port, service_command, stop
 from bench.requests import Target, script
-from bench.table import show, spread
+from bench.table import p50, p99, show
 
 
 def run(rounds: int = 3, connects: int = 1_000, seconds: float = 4.0) -> None:
     """Measure the service *rounds* times."""
-    first_byte: list[float] = []
+    bursts: list[list[float]] = []
+    service_cpu: list[float] = []
+    client_cpu: list[float] = []
     per_cpu_second: list[float] = []
     with bench() as start:
         service, load = start.silent_service(), start.load()
         ping = Target("ping", service.target.port)
-        load("open", target=service.target, count=20, script=script(), wait="byte")
+        load("burst", target=service.target, count=20, script=script())
         load("close")
         for _ in range(rounds):
             service.settle()
-            job = load(
-                "open",
-                target=service.target,
-                count=connects,
-                script=script(),
-                wait="byte",
-                width=connects,
-            )
-            first_byte += job["first_byte"]
+            before = service.used()
+            job = load("burst", target=service.target, count=connects, script=script())
+            service_cpu.append(service.used().cpu - before.cpu)
+            bursts.append(job["first_byte"])
+            client_cpu.append(job["cpu"])
             load("close")
             service.settle()
             before = service.used()
@@ -44,7 +42,12 @@ def run(rounds: int = 3, connects: int = 1_000, seconds: float = 4.0) -> None:
         f"Connects, median of {rounds} rounds",
         ("", "measured"),
         [
-            (f"{connects} connects at once, ms to first byte p50 / p99", spread(first_byte)),
+            (
+                f"{connects} connects at once, ms to first byte p50 / p99",
+                f"{median(map(p50, bursts)) * 1e3:.0f} / {median(map(p99, bursts)) * 1e3:.0f}",
+            ),
+            ("CPU of the service meanwhile, ms", f"{median(service_cpu) * 1e3:.0f}"),
+            ("CPU of the client, ms", f"{median(client_cpu) * 1e3:.0f}"),
             ("ping, requests per CPU second", f"{median(per_cpu_second):.0f}"),
             ("start of `python app.py` to its first answer, s", f"{median(starts):.2f}"),
         ],

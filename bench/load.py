@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import uvloop
 
+from bench.burst import burst
 from bench.requests import FEW, USERS, Target, mint_tokens, request
 
 _END = b"0\r\n\r\n"
@@ -107,6 +108,7 @@ class Load:
 
     def __init__(self) -> None:
         self._open: list[Connection] = []
+        self._held: list[socket.socket] = []
         self._user = 0
 
     async def open(
@@ -131,6 +133,12 @@ class Load:
 
         return {"first_byte": await asyncio.gather(*(one() for _ in range(count)))}
 
+    async def burst(self, target: Target, count: int, script: str) -> dict[str, Any]:
+        """Open *count* more streams all at once; time to first byte, and the CPU that this took here."""
+        done = burst(target.port, [self._request(target, script) for _ in range(count)])
+        self._held += done.sockets
+        return {"first_byte": done.first_byte, "cpu": done.cpu}
+
     async def tokens(self) -> dict[str, Any]:
         """How many tokens all open streams have had, and how many streams were lost."""
         return {
@@ -154,6 +162,9 @@ class Load:
 
     async def close(self) -> dict[str, Any]:
         """Close what is open."""
+        for sock in self._held:
+            sock.close()
+        self._held.clear()
         for connection in self._open:
             connection.transport.abort()
         await asyncio.gather(

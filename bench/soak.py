@@ -1,4 +1,4 @@
-"""Mixed traffic for as long as is asked for: memory, descriptors, streams and rows must stay in order.
+"""Mixed traffic for as long as is asked for: memory, descriptors, tasks, streams and rows must stay in order.
 
     python -m bench soak minutes=30
 
@@ -29,7 +29,9 @@ from settings.development import development_token
 from tests.process.process_service import Service, started
 
 CHAT = "/api/v1/chat"
-WARM_UP = 3.0  # seconds; caches and pools fill, then memory has to stay
+# Caches and pools fill, and the allocator finds its size; then memory has to stay.
+WARM_UP = 3.0  # seconds, or this part of the time
+WARM_UP_PART = 0.1
 DEVIATION = 64 * 1024 * 1024
 BUSY = {"chat_streams", "chat_connections", "chat_telemetry_waiting"}
 VARIABLES = {
@@ -123,17 +125,20 @@ async def soak(folder: Path, seconds: float, report: Callable[[str], None]) -> N
     """Run mixed traffic for *seconds*. Raises AssertionError for what was lost or left."""
     with started(folder, VARIABLES) as service:
         process = psutil.Process(service.process.pid)
-        idle = _descriptors(process)
+        descriptors, tasks = _descriptors(process), service.metric("chat_tasks")
         traffic = Traffic(service)
-        await traffic.run(WARM_UP)
+        await traffic.run(max(WARM_UP, WARM_UP_PART * seconds))
         base = most = process.memory_info().rss
+        report(f"{traffic.done.total()} acts, {base >> 20} MiB to begin with")
         for _ in range(max(1, round(seconds / 10))):
             await traffic.run(min(10, seconds))
-            most = max(most, process.memory_info().rss)
+            memory = process.memory_info().rss
+            most = max(most, memory)
             report(
-                f"{traffic.done.total()} acts, {most >> 20} MiB at most, {_descriptors(process)} descriptors"
+                f"{traffic.done.total()} acts, {memory >> 20} MiB, {most >> 20} at most,"
+                f" {_descriptors(process)} descriptors, {service.metric('chat_tasks'):g} tasks"
             )
-        await _settled(service, process, idle)
+        await _settled(service, process, descriptors, tasks)
         assert most - base < DEVIATION, f"grew from {base >> 20} to {most >> 20} MiB"
         service.process.terminate()
         assert await asyncio.to_thread(service.wait, 30) == 0
@@ -143,21 +148,30 @@ async def soak(folder: Path, seconds: float, report: Callable[[str], None]) -> N
     report(f"{dict(traffic.done)}")
 
 
-async def _settled(service: Service, process: psutil.Process, idle: int) -> None:
-    """Return when no stream runs, nothing waits to be written and no descriptor is left."""
+async def _settled(
+    service: Service, process: psutil.Process, descriptors: int, tasks: float
+) -> None:
+    """Return when no stream runs, nothing waits, and no more *descriptors* and *tasks* are there than before."""
     async with aiohttp.ClientSession() as session:
         left: list[str] = []
+        running = 0.0
         for _ in range(200):
             async with session.get(service.url("/metrics")) as answer:
                 lines = (await answer.text()).splitlines()
             left = [
                 line for line in lines if line.split(" ")[0] in BUSY and line.split(" ")[1] != "0.0"
             ]
+            running = next(
+                float(line.split(" ")[1]) for line in lines if line.startswith("chat_tasks ")
+            )
             # This client's own connection is one.
-            if not left and _descriptors(process) <= idle + 2:
+            if not left and _descriptors(process) <= descriptors + 2 and running <= tasks + 1:
                 return
             await asyncio.sleep(0.1)
-    raise AssertionError(f"left: {left}, {_descriptors(process)} descriptors, {idle} before")
+    raise AssertionError(
+        f"left: {left}, {_descriptors(process)} descriptors, {descriptors} before,"
+        f" {running} tasks, {tasks} before"
+    )
 
 
 def _descriptors(process: psutil.Process) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from sanic.exceptions import BadRequest as SanicBadRequest
+from sanic.http import Http
 
 from blueprints.context import ChatRequest, http_of, settings_of
 from services.errors import BadRequest, PayloadTooLarge, RequestTimedOut, UnsupportedMediaType
@@ -34,6 +35,8 @@ async def read_json(request: ChatRequest) -> bytes:
     if (http_of(request).request_bytes_left or 0) > MAX_BODY:
         http_of(request).keep_alive = False
         raise PayloadTooLarge
+    if _has_come(http_of(request)):
+        return await _read(request)
     try:
         async with asyncio.timeout(seconds(settings_of(request).server.request_timeout_ms)):
             return await _read(request)
@@ -44,6 +47,12 @@ async def read_json(request: ChatRequest) -> bytes:
     except SanicBadRequest as exc:
         http_of(request).keep_alive = False
         raise BadRequest from exc
+
+
+def _has_come(http: Http) -> bool:
+    """Whether a body of known length is here already, and nobody has to be told to send it."""
+    left = http.request_bytes_left or 0
+    return 0 < left <= len(http.recv_buffer) and not http.expecting_continue
 
 
 async def _read(request: ChatRequest) -> bytes:

@@ -48,10 +48,12 @@ async def ask(request: ChatRequest) -> HTTPResponse | None:
     """Answer one message with an event stream."""
     turn, claim = await _asked(request)
     place = _last_event_id(request) if claim else _START
+    if place.at_the_end:
+        return empty(204)
     stream = await services_of(request).streams.open(
         turn, admit_of(request), claim, after=place.after
     )
-    return await _read_on(request, stream, place, prelude=sse.CONNECTED)
+    return await _read_on(request, stream, place.after, prelude=sse.CONNECTED)
 
 
 @chat.head("/", strict_slashes=False, name="ask_head")
@@ -65,8 +67,11 @@ async def ask_head(request: ChatRequest) -> HTTPResponse:
 async def resume(request: ChatRequest, stream_id: str) -> HTTPResponse | None:
     """The rest of a resumable stream."""
     place = _last_event_id(request)
-    stream = await _find(request, stream_id, place.after)
-    return await _read_on(request, stream, place, prelude=RESUMED)
+    # Who has read the end of a lost stream waits for nothing more, wherever it may still be going on.
+    stream = await _find(request, stream_id, 0 if place.at_the_end else place.after)
+    if place.at_the_end:
+        return empty(204)
+    return await _read_on(request, stream, place.after, prelude=RESUMED)
 
 
 @chat.head("/<stream_id:str>", name="resume_head")
@@ -105,11 +110,8 @@ async def _asked(request: ChatRequest) -> tuple[Turn, Claim | None]:
 
 
 async def _read_on(
-    request: ChatRequest, stream: Readable, place: _Place, *, prelude: bytes
+    request: ChatRequest, stream: Readable, after: int, *, prelude: bytes
 ) -> HTTPResponse | None:
-    if place.at_the_end:
-        return empty(204)
-    after = place.after
     if after > len(stream.log):
         raise ValidationFailed(details=[Detail("Last-Event-ID", "is beyond the end of the stream")])
     if stream.log.ended and after == len(stream.log):

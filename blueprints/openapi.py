@@ -88,7 +88,8 @@ first byte is a `token` with a sentence for the user, then `done` with `finish_r
 a lost connection: `GET /api/v1/chat/{stream_id}` with `Last-Event-ID`.
 
 **Errors** before the first byte have one shape, `ProblemBody`. Every route can also answer 405 with
-`Allow`, and 400, 408, 413 or 417 to what is not sound HTTP. HEAD answers with the headers of GET or POST.
+`Allow`, 400, 408, 413 or 417 to what is not sound HTTP, 503 `OVERLOADED` where there are too many
+connections, and 429 `RATE_LIMIT` where addresses are throttled. HEAD answers with the headers of GET or POST.
 """
 
 _SCRIPT: Final = (
@@ -247,18 +248,18 @@ _CONVERSATIONS: Final = {
         "delete": operation(
             "eraseSession",
             "Conversations",
-            "Erase a conversation, and what is remembered of it",
+            "Erase a conversation, what is remembered of it and its finished streams",
             {"204": response("Nothing of it is left.")},
-            (*_STORED_REFUSED, errors.NotFound),
+            (*_STORED_REFUSED, errors.StreamsUnavailable, errors.NotFound),
         ),
     },
     "/api/v1/memory": {
         "delete": operation(
             "eraseMemory",
             "Conversations",
-            "Erase all conversations of the caller, and what is remembered of them",
+            "Erase all conversations of the caller, what is remembered of them and all finished streams",
             {"204": response("Nothing of the caller is left.")},
-            _STORED_REFUSED,
+            (*_STORED_REFUSED, errors.StreamsUnavailable),
         ),
     },
 }

@@ -48,7 +48,10 @@ async def erase_session(request: ChatRequest, session_id: str) -> HTTPResponse:
     """Erase a conversation: what was stored and what is remembered of it."""
     _check(session_id)
     user_id = principal_of(request).user_id
-    if not await services_of(request).archive.erase(user_id, session_id):
+    services = services_of(request)
+    streamed = await services.streams.erase(user_id, session_id)
+    stored = await services.archive.erase(user_id, session_id)
+    if not (streamed or stored):
         raise NotFound
     return empty(204)
 
@@ -56,7 +59,9 @@ async def erase_session(request: ChatRequest, session_id: str) -> HTTPResponse:
 @sessions.delete("/memory", name="erase_memory")
 async def erase_memory(request: ChatRequest) -> HTTPResponse:
     """Erase everything that is stored and remembered of the caller."""
-    await services_of(request).archive.erase(principal_of(request).user_id)
+    services, user_id = services_of(request), principal_of(request).user_id
+    await services.streams.erase(user_id)
+    await services.archive.erase(user_id)
     return empty(204)
 
 

@@ -22,6 +22,7 @@ BUILT_IN = tuple(
         ("access_log", "middleware.access_log:AccessLog"),
         ("cors", "middleware.cors:Cors"),
         ("auth", "middleware.auth:Auth"),
+        ("throttle", "middleware.throttle:Throttle"),
         ("limits", "middleware.limits:Limits"),
         ("fault_injection", "middleware.fault_injection:FaultInjection"),
     )

@@ -223,6 +223,9 @@ class _Opening:
         )
         self.metrics.register("chat_streams", "Streams that run now.", lambda: len(streams))
         self.metrics.register(
+            "chat_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks())
+        )
+        self.metrics.register(
             "chat_log_bytes", "Bytes all stream logs hold.", lambda: streams.held_bytes
         )
         return streams

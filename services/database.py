@@ -55,18 +55,18 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         logging.getLogger(name).setLevel(logging.INFO)
     database = database_at(url)
     try:
-        await database.connect()
-        if dialect_of(database) == "sqlite":
-            await _use_write_ahead_log(database)
-    except (
-        OSError,
-        TimeoutError,
-        sqlite3.Error,
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-    ) as exc:
-        raise DatabaseUnavailable(f"The database can't be opened: {exc}") from exc
-    try:
+        try:
+            await database.connect()
+            if dialect_of(database) == "sqlite":
+                await _use_write_ahead_log(database)
+        except (
+            OSError,
+            TimeoutError,
+            sqlite3.Error,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+        ) as exc:
+            raise DatabaseUnavailable(f"The database can't be opened: {exc}") from exc
         await migrate(database)
         yield database
     finally:

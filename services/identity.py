@@ -6,6 +6,7 @@ import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -119,7 +120,7 @@ class Identity:
 
     async def _check(self, token: str) -> Principal:
         try:
-            key, algorithms = await self._key(jwt.get_unverified_header(token))
+            key, algorithms = await self._key(*_names(token.partition(".")[0]))
             claims = jwt.decode(
                 token,
                 key,
@@ -134,22 +135,32 @@ class Identity:
             raise _refused(type(exc).__name__) from exc
         return _principal(claims)
 
-    async def _key(self, header: dict[str, Any]) -> tuple[str | jwt.PyJWK, list[str]]:
-        """The key for a token with this *header*, and the algorithms it may be used with.
+    async def _key(self, algorithm: str, kid: str) -> tuple[str | jwt.PyJWK, list[str]]:
+        """The key for a token whose header names these, and the algorithms it may be used with.
 
         Which kind of key is all that `alg` decides; each kind has its own allow-list, so an RSA key is
         never an HMAC secret. Of the rest only `kid` is read: keys that a token brings along or points
         to (`jwk`, `jku`, `x5c`, `x5u`) are ignored.
         """
-        algorithm = header.get("alg")
         if algorithm == "HS256" and self._secret is not None:
             return self._secret, ["HS256"]
         if algorithm in ("ES256", "RS256") and self._keys is not None:
-            key = await self._keys.find(header.get("kid", ""), algorithm)
+            key = await self._keys.find(kid, algorithm)
             if key is None:
                 raise _refused("unknown key")
             return key, ["ES256", "RS256"]
         raise _refused("algorithm not allowed")
+
+
+@lru_cache(maxsize=64)
+def _names(header: str) -> tuple[str, str]:
+    """`alg` and `kid` of a token's first part. Raises `PyJWTError`.
+
+    Remembered, for all tokens that one key has signed begin alike, and a token's check spends half
+    its time on taking it apart.
+    """
+    fields = jwt.get_unverified_header(f"{header}..")
+    return str(fields.get("alg")), fields.get("kid", "")
 
 
 def _principal(claims: dict[str, Any]) -> Principal:

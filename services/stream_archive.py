@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,8 +29,8 @@ _PACE: Final = Pace(capacity=67_108_864, batch=16_777_216, linger=0.02, attempt=
 _ROW: Final = 512
 
 _SAVE = (
-    "INSERT INTO streams (id, user_id, claim, digest, frames, expires_at)"
-    " VALUES (:id, :user_id, :claim, :digest, :frames, :expires_at)"
+    "INSERT INTO streams (id, user_id, session_id, claim, digest, frames, expires_at)"
+    " VALUES (:id, :user_id, :session_id, :claim, :digest, :frames, :expires_at)"
     " ON CONFLICT (id) DO UPDATE SET frames = excluded.frames, expires_at = excluded.expires_at"
 )
 
@@ -41,6 +41,7 @@ _ERASE_EXPIRED = "DELETE FROM streams WHERE expires_at <= :now"
 class _Row:
     id: str
     user_id: str
+    session_id: str | None
     claim: str | None
     digest: bytes | None
     frames: bytes | None
@@ -94,6 +95,33 @@ class StreamArchive:
             return None
         return StoredStream(None if frames is None else sse.split(bytes(frames)))
 
+    async def of(self, user_id: str, session_id: str | None) -> set[str]:
+        """The ids of a user's streams, or of a session's. Raises `StreamsUnavailable`."""
+        sql, values = "SELECT id FROM streams WHERE user_id = :user_id", {"user_id": user_id}
+        if session_id is not None:
+            sql, values = f"{sql} AND session_id = :session_id", values | {"session_id": session_id}
+        async with _in_reach():
+            await self._rows.written(lambda row: row is not None and row.user_id == user_id)
+            rows: list[Any] = await self._database.fetch_all(sql, values)
+        return {row["id"] for row in rows}
+
+    def forget(self, stream_id: str, user_id: str) -> None:
+        """Erase a stream as soon as possible, and its claim. Never blocks or raises."""
+        for name in [
+            name for name, (held, _) in self._claims.items() if held.stream_id == stream_id
+        ]:
+            del self._claims[name]
+        # Written over what may be on its way, and erased with what has expired.
+        self._rows.put(_Row(stream_id, user_id, None, None, None, None, 0.0))
+        self._rows.put(None)
+
+    async def erase(self, stream_ids: Collection[str], user_id: str) -> None:
+        """Erase streams of a user, and their claims. Raises `StreamsUnavailable`."""
+        for stream_id in stream_ids:
+            self.forget(stream_id, user_id)
+        async with _in_reach():
+            await self._rows.written(lambda row: row is None or row.id in stream_ids)
+
     async def load(self) -> None:
         """Learn the claims of earlier processes. Raises what the database raises."""
         rows: list[Any] = await self._database.fetch_all(
@@ -136,21 +164,18 @@ class StreamArchive:
     def _put(self, stream: ChatStream, frames: bytes | None, expires_at: float) -> None:
         claim = self._claim_of.get(stream.id)
         name, digest = (claim.name, claim.digest) if claim else (None, None)
-        row = _Row(stream.id, stream.turn.user_id, name, digest, frames, expires_at)
+        turn = stream.turn
+        row = _Row(stream.id, turn.user_id, turn.session_id, name, digest, frames, expires_at)
         if name is not None and digest is not None:
             self._claims[name] = (Holder(stream.id, digest), expires_at)
         self._rows.put(row)
 
     async def _fetch(self, stream_id: str) -> Any:
-        try:
-            with outages_translated():
-                async with asyncio.timeout(_READ):
-                    return await self._database.fetch_one(
-                        "SELECT user_id, frames, expires_at FROM streams WHERE id = :id",
-                        {"id": stream_id},
-                    )
-        except Unavailable as exc:
-            raise StreamsUnavailable(retry_after=1) from exc
+        async with _in_reach():
+            return await self._database.fetch_one(
+                "SELECT user_id, frames, expires_at FROM streams WHERE id = :id",
+                {"id": stream_id},
+            )
 
 
 @asynccontextmanager
@@ -162,6 +187,16 @@ async def open_archive(database: Database, *, retention: float) -> AsyncIterator
         yield archive
 
 
+@asynccontextmanager
+async def _in_reach() -> AsyncIterator[None]:
+    try:
+        with outages_translated():
+            async with asyncio.timeout(_READ):
+                yield
+    except Unavailable as exc:
+        raise StreamsUnavailable(retry_after=1) from exc
+
+
 def _weight(row: _Row | None) -> int:
     return _ROW + len(row.frames or b"") if row else _ROW
 
@@ -170,6 +205,7 @@ def _values(row: _Row) -> dict[str, Any]:
     return {
         "id": row.id,
         "user_id": row.user_id,
+        "session_id": row.session_id,
         "claim": row.claim,
         "digest": row.digest,
         "frames": row.frames,

@@ -51,6 +51,22 @@ return false
 _WITHDRAW = """
 if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
 redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[1] .. ':log')
+"""
+
+# Whose stream it was, if it was erased, or nothing if it runs; process ARGV[1] asks, which has ended its own.
+_ERASE = """
+local process = redis.call('HGET', KEYS[1], 'process')
+if process and process ~= ARGV[1] and redis.call('HEXISTS', KEYS[1], 'state') == 0 then
+  if redis.call('EXISTS', ARGV[2] .. process) == 1 then return false end
+end
+local claim = redis.call('HGET', KEYS[1], 'claim')
+if claim then
+  local held = redis.call('GET', claim)
+  if held and string.sub(held, -#ARGV[3]) == ARGV[3] then redis.call('DEL', claim) end
+end
+redis.call('DEL', KEYS[1], KEYS[2])
+return process or ''
 """
 
 # Answers how many frames are there: ARGV[2] if these were taken, fewer if others are missing before
@@ -148,6 +164,19 @@ class RedisLogs:
         """Forget a stream that was registered and refused."""
         keys = [_meta(stream_id), *_claim_keys(claim)]
         await self._answer(self._script(_WITHDRAW, keys, _claim_value(stream_id, claim)))
+
+    async def erase(self, stream_ids: Sequence[str]) -> dict[str, str]:
+        """Erase those of the streams that do not run; of each its process, or nothing."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for stream_id in stream_ids:
+            keys = (_meta(stream_id), _log(stream_id))
+            pipeline.eval(_ERASE, len(keys), *keys, self.process, _lease(""), stream_id)
+        replies = await self._answer(pipeline.execute())
+        return {
+            stream_id: reply.decode()
+            for stream_id, reply in zip(stream_ids, replies, strict=True)
+            if reply is not None
+        }
 
     async def append(self, batches: Sequence[Batch]) -> list[int]:
         """Add *batches* of different streams in one round trip; for each what `_APPEND` says."""

@@ -7,6 +7,8 @@ leaves with the next, so however many tokens there are, there is one round trip 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,6 +58,7 @@ class Mirror:
         self._behind: dict[_Mirrored, None] = {}
         self._withdrawn: list[_Withdrawn] = []
         self._news = asyncio.Event()
+        self._sending = asyncio.Lock()
 
     def publish(self, stream: ChatStream, claim: Claim | None, *, announced: bool) -> None:
         """Copy what *stream* says from now on; unless *announced*, say at once that it exists."""
@@ -80,6 +83,12 @@ class Mirror:
         """*mirrored* has news."""
         self._behind[mirrored] = None
         self._news.set()
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """Nothing is on its way while the block runs."""
+        async with self._sending:
+            yield
 
     def doubt(self) -> None:
         """The others may have lost what they had: find out, and send what is missing."""
@@ -110,6 +119,10 @@ class Mirror:
 
     async def flush_once(self) -> None:
         """Send one batch of every stream that is behind. Raises `StreamsUnavailable`."""
+        async with self._sending:
+            await self._flush_once()
+
+    async def _flush_once(self) -> None:
         self._news.clear()
         while self._withdrawn:
             await self._logs.withdraw(self._withdrawn[-1].stream_id, self._withdrawn[-1].claim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, Protocol, TypeAlias
@@ -56,6 +57,18 @@ class Archive(Protocol):
         """The stream that *claim* had, from memory."""
         ...
 
+    async def of(self, user_id: str, session_id: str | None) -> set[str]:
+        """The ids of a user's streams, or of a session's. Raises `StreamsUnavailable`."""
+        ...
+
+    def forget(self, stream_id: str, user_id: str) -> None:
+        """Erase a stream as soon as possible, and its claim. Never blocks or raises."""
+        ...
+
+    async def erase(self, stream_ids: Collection[str], user_id: str) -> None:
+        """Erase streams of a user, and their claims. Raises `StreamsUnavailable`."""
+        ...
+
     async def find(self, stream_id: str, user_id: str) -> StoredStream | None:
         """The stream of that id, if it is *user_id*'s. Raises `StreamsUnavailable`."""
         ...
@@ -70,6 +83,10 @@ class Inbox(Protocol):
 
     def read_by_others(self, stream_id: str, how: How | None) -> None:
         """Somebody reads this stream through another process; *how* says so the first time."""
+        ...
+
+    def erase_for_others(self, stream_id: str) -> None:
+        """Another process erased this stream, of which this one may still have what was said."""
         ...
 
 
@@ -97,6 +114,13 @@ class SharedStreams(Protocol):
 
     def forget(self, stream: ChatStream) -> None:
         """Copy *stream* no more. Never blocks or raises."""
+        ...
+
+    async def erase(self, stream_ids: Iterable[str]) -> set[str]:
+        """Erase those of the streams that do not run elsewhere, and their claims; which it were.
+
+        Streams of this process are ended and forgotten. Raises `StreamsUnavailable`.
+        """
         ...
 
     async def holder(self, claim: Claim) -> Holder | None:

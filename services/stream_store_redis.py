@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
@@ -58,6 +58,19 @@ class RedisStreams:
     def forget(self, stream: ChatStream) -> None:
         """Copy *stream* no more."""
         self._mirror.forget(stream)
+
+    async def erase(self, stream_ids: Iterable[str]) -> set[str]:
+        """Erase those of the streams that do not run elsewhere, and their claims; which it were.
+
+        Streams of this process are ended and forgotten. Raises `StreamsUnavailable`.
+        """
+        # What is on its way would be there again.
+        async with self._mirror.still():
+            owners = await self._logs.erase(list(stream_ids))
+        others = {each: owner for each, owner in owners.items() if owner != self._logs.process}
+        if messages := [(owner, f"erase {each}") for each, owner in others.items() if owner]:
+            await self._logs.send(messages)
+        return set(owners)
 
     async def holder(self, claim: Claim) -> Holder | None:
         """The stream that *claim* has. Raises `StreamsUnavailable`."""
@@ -117,6 +130,10 @@ class RedisStreams:
             return
         if verb == "stop":
             self._inbox.stop_for_others(stream_id)
+        elif verb == "erase":
+            # It may have been copied again in between.
+            self._mirror.withdraw(stream_id, None)
+            self._inbox.erase_for_others(stream_id)
         else:
             how = cast(How, more[0]) if more and more[0] else None
             self._inbox.read_by_others(stream_id, how)

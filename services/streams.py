@@ -6,7 +6,9 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from functools import partial
+from time import monotonic
+from typing import Final, Protocol, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from loguru import logger
@@ -16,14 +18,19 @@ from services.distant_readers import DistantReaders
 from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
 from services.replay import lost, stored
 from services.report import Accountant, Report
+from services.starts import Starts
 from services.stream_log import Readable, Room
 from services.stream_store import Archive, Claim, Holder, How, SharedStreams
 from services.turn import Turn
+
+T = TypeVar("T")
 
 # Called once when a new answer has ended, with what it was; None: it never started. Never raises.
 Release: TypeAlias = Callable[[Report | None], None]
 # Lets a new answer start, or refuses with a `ServiceError`.
 Admit: TypeAlias = Callable[[Turn], Awaitable[Release]]
+
+_ASK_AGAIN: Final = 0.2
 
 
 class TurnObserver(Protocol):
@@ -36,12 +43,16 @@ class TurnObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How streams live; times in seconds, sizes in bytes."""
+    """How streams live; times in seconds, sizes in bytes.
+
+    *refill* is how long a process may take to tell a Redis that forgot them of its streams.
+    """
 
     grace: float = 30.0
     retention: float = 300.0
     max_stream_bytes: int = 4_194_304
     max_log_bytes: int = 268_435_456
+    refill: float = 4.0
 
 
 class Streams:
@@ -77,6 +88,7 @@ class Streams:
         self._claims: dict[str, tuple[bytes, ChatStream]] = {}
         self._claim_of: dict[ChatStream, Claim] = {}
         self._finished: dict[ChatStream, asyncio.TimerHandle] = {}  # oldest end first
+        self._starts = Starts()
         self._room = Room(self._policy.max_log_bytes, self._make_room)
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._distant = DistantReaders()
@@ -132,10 +144,10 @@ class Streams:
             return lost("", after)
 
     def start(self, stream: Readable) -> None:
-        """Begin to answer, if that is done here and has not happened yet."""
+        """Begin to answer, now or soon, if that is done here and has not happened yet."""
         if not isinstance(stream, ChatStream):
             return
-        stream.start(self._answer)
+        self._starts.add(partial(stream.start, self._answer))
 
     async def find(
         self, stream_id: str, user_id: str, *, after: int = 0, how: How = "resumed"
@@ -158,6 +170,13 @@ class Streams:
             if row.frames is not None:
                 return stored(stream_id, row.frames)
             if unknown is None:
+                # It may run elsewhere, in a process that has not yet told a Redis that forgot it.
+                if (shared := self._shared) and (
+                    found := await self._once_known(
+                        partial(shared.find, stream_id, user_id, after, how)
+                    )
+                ):
+                    return found
                 return lost(stream_id, after)
         if unknown is not None:
             raise unknown
@@ -173,9 +192,11 @@ class Streams:
             return True
         if self._shared is not None and await self._shared.stop(stream_id, user_id):
             return True
-        if self._archive is None:
+        if self._archive is None or not (row := await self._archive.find(stream_id, user_id)):
             return False
-        return await self._archive.find(stream_id, user_id) is not None
+        if row.frames is None and self._shared is not None:
+            await self._once_known(partial(self._shared.stop, stream_id, user_id))
+        return True
 
     def stop_for_others(self, stream_id: str) -> None:
         """Stop an answer for another process, which knows whose it is."""
@@ -192,6 +213,41 @@ class Streams:
         self._distant.renew(stream)
         # Its first reader may have left before it could begin.
         self.start(stream)
+
+    async def erase(self, user_id: str, session_id: str | None = None) -> bool:
+        """Erase what finished streams of a session, or all of a user, have said, wherever it is kept.
+
+        Whether there was any. A stream that runs goes on. Raises `StreamsUnavailable`; what was
+        erased by then stays so.
+        """
+        finished = {
+            each.id: each
+            for each in self._finished
+            if each.turn.user_id == user_id and session_id in (None, each.turn.session_id)
+        }
+        stream_ids = set(finished)
+        if self._archive is not None:
+            stream_ids |= await self._archive.of(user_id, session_id)
+        stream_ids -= {each.id for each in self._running}
+        if not stream_ids:
+            return False
+        for stream in finished.values():
+            if stream in self._finished:
+                self._forget(stream)
+        if self._shared is not None:
+            stream_ids = await self._shared.erase(stream_ids)
+        if self._archive is not None:
+            await self._archive.erase(stream_ids, user_id)
+        return bool(stream_ids)
+
+    def erase_for_others(self, stream_id: str) -> None:
+        """Erase a stream that another process has erased, which knows whose it is."""
+        stream = self._kept.get(stream_id)
+        if stream is None or stream not in self._finished:
+            return
+        self._forget(stream)
+        if self._archive is not None:
+            self._archive.forget(stream_id, stream.turn.user_id)
 
     async def drain(self, patience: float) -> None:
         """Admit nobody, give running streams *patience* seconds, then end the rest.
@@ -274,6 +330,13 @@ class Streams:
             if self._archive is not None:
                 self._archive.opened(stream, claim)
         return stream
+
+    async def _once_known(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What *ask* says once it says something, but not for ever. Raises `StreamsUnavailable`."""
+        deadline = monotonic() + self._policy.refill
+        while not (answer := await ask()) and monotonic() < deadline:  # noqa: ASYNC110 - Redis tells nobody
+            await asyncio.sleep(_ASK_AGAIN)
+        return answer
 
     def _refuse_if_draining(self) -> None:
         if self.draining:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import hypothesis
 import pytest
 from loguru import logger
+from patience import await_true
+from ports import free_port
 from postgres import postgres_server, postgres_url
 from redis_server import redis
 
@@ -71,6 +74,12 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @pytest.fixture
+def unused_port() -> int:
+    """A port where nobody listens, nor will: pytest-sanic's could be anybody's next connection."""
+    return free_port()
+
+
+@pytest.fixture
 def lines() -> Iterator[list[tuple[str, str]]]:
     """What is logged at info and above, as (level, phrase)."""
     written: list[tuple[str, str]] = []
@@ -84,11 +93,22 @@ def lines() -> Iterator[list[tuple[str, str]]]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Every test may be a coroutine; one that leaves a task behind has found a leak, or is one.
+    """Every test may be a coroutine; one that leaves a task or a thread has found a leak, or is one.
+
+    A thread that goes on keeps the process from ending.
 
     Apps are forgotten, served or not: Sanic keeps a register of names, and much else.
     """
+    before = set(threading.enumerate())
     yield
     release_apps()
     left = [task for task in asyncio.all_tasks(loop) if not task.done()]
     assert left == []
+    # Those of `asyncio.to_thread` end with the loop; others may be about to.
+    await_true(
+        lambda: all(
+            thread.daemon or thread.name.startswith("asyncio_")
+            for thread in set(threading.enumerate()) - before
+        ),
+        lambda: f"threads left: {set(threading.enumerate()) - before}",
+    )

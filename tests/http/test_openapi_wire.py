@@ -102,7 +102,8 @@ def hello(**more: Any) -> bytes:
 
 NO_TOKEN = {"Authorization": "Bearer nonsense"}
 AWAY = {"JWT_JWKS_URL": NOWHERE}
-STORED = ("sessions", "messages", "eraseSession", "eraseMemory")
+ERASE = ("eraseSession", "eraseMemory")
+STORED = ("sessions", "messages", *ERASE)
 CASES = [
     Case("ask", 200, data=hello()),
     Case("ask", 200, data=hello(resumable=True)),
@@ -275,7 +276,7 @@ def test_every_status_of_the_document_was_seen():
         ("ask", 408, "REQUEST_TIMEOUT"),
         # Storage that is away, which tests/services has.
         *((name, 503, "UNAVAILABLE") for name in STORED),
-        *((name, 503, "STREAMS_UNAVAILABLE") for name in ("ask", "resume", "stop")),
+        *((name, 503, "STREAMS_UNAVAILABLE") for name in ("ask", "resume", "stop", *ERASE)),
     }
 
 

@@ -68,5 +68,5 @@ def test_every_built_in_plugin_and_option_is_listed():
 
     assert list(rows) == [offer.name for offer in BUILT_IN]
     for name, row in rows.items():
-        listed = dict(re.findall(r"`(MIDDLEWARE_\w+)` \((\w+)\)", row))
+        listed = dict(re.findall(r"`(MIDDLEWARE_\w+)` \(([\w/]+)\)", row))
         assert listed == {option: str(value).lower() for option, value in options[name].items()}

@@ -92,6 +92,16 @@ def test_a_bad_value_stops_the_start_with_one_line_that_names_it(variables, name
     assert "short" not in ended.stderr
 
 
+def test_a_file_that_is_no_database_stops_the_start_with_one_line(tmp_path):
+    """The thread of its connection once kept the process from ending."""
+    (tmp_path / "chat.db").write_text("a letter, not a database" * 100)
+
+    ended = refused({"DATABASE_URL": f"sqlite:///{tmp_path}/chat.db"})
+
+    assert ended.returncode == 1
+    assert ended.stderr == ("DATABASE_URL: The database can't be opened: file is not a database\n")
+
+
 def test_a_port_that_is_taken_stops_the_start_with_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

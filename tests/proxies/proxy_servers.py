@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from patience import PATIENCE, await_true
+from patience import await_true
 from ports import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -85,18 +86,17 @@ def _installed(name: str) -> str:
 def _running(command: list[str], port: int, folder: Path) -> Iterator[None]:
     output = folder / "output.txt"
     with output.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         await_true(lambda: _accepts(port) or process.poll() is not None, output.read_text)
         assert process.poll() is None, f"it ended at once:\n{output.read_text()}"
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # Asked, Apache would wait for its streams first; killed alone, its workers would stay.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _accepts(port: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from databases import Database
@@ -157,6 +158,19 @@ async def test_turns_added_at_once_all_find_their_place(embedded: EmbeddedMemory
             group.create_task(embedded.add(turn(f"waffle {number}"), "waffle"))
 
     assert len(await _texts(embedded, "waffle", limit=30)) == 20
+
+
+async def test_a_crowd_of_writers_on_a_database_as_it_comes_is_no_trouble(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    """Without the service's own layer, each write opens the file and waits for the disk."""
+    async with Database(f"sqlite:///{tmp_path}/plain.db", timeout=0.1) as plain:
+        memory = EmbeddedMemory(plain)
+        async with asyncio.TaskGroup() as group:
+            for number in range(40):
+                group.create_task(memory.add(turn(f"waffle {number}"), ""))
+
+        assert len(await memory.search("alice", "waffle", limit=50)) == 40
 
 
 async def test_forgetting_erases_rows_and_index(
