@@ -149,6 +149,15 @@ def test_a_redis_or_key_server_out_of_reach_is_said_once_and_does_not_stop_the_s
     assert "Traceback" not in output
 
 
+def test_a_list_of_plugins_without_limits_is_said_in_the_log(tmp_path):
+    """A list written before there was such a plug-in would otherwise lift them unnoticed."""
+    with started(tmp_path, {"MIDDLEWARE": "request_id,auth"}) as service:
+        service.stop()
+        line = _logged(service.log, "MIDDLEWARE does not list limits: there are none")
+
+    assert line["level"] == "WARNING"
+
+
 def _logged(log: Path, phrase: str) -> dict[str, Any]:
     """The fields of the one line that says *phrase*."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
