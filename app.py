@@ -30,8 +30,8 @@ from blueprints.metrics import metrics
 from blueprints.problems import ProblemHandler
 from blueprints.sessions import sessions
 from services.bootstrap import open_services
-from services.database import BadDatabaseUrl, DatabaseUnavailable
-from services.migrations import MigrationFailed
+from services.storage.database import BadDatabaseUrl, DatabaseUnavailable
+from services.storage.migrations import MigrationFailed
 from settings import BadSetting, Settings, load_settings, seconds
 from settings.development import curl_line
 from settings.logging import configure_logging

@@ -19,8 +19,8 @@ from loguru import logger
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from services.identity import Identity, bearer_token
-from services.limits import open_limits
-from services.quotas import Quotas
+from services.limits.limiter import open_limits
+from services.limits.quotas import Quotas
 
 SECRET = "a-secret-for-benchmarks-of-forty-letters"
 CLAIMS = {

@@ -22,13 +22,13 @@ from typing import Final
 
 from databases import Database
 
-from services.database import open_database
-from services.dialect import dialect_of
 from services.memory.embedded import EmbeddedMemory
 from services.memory.entry import entry
 from services.memory.owner import Owner
 from services.memory.postgres import PostgresIndex
 from services.memory.sqlite import SqliteIndex
+from services.storage.database import open_database
+from services.storage.dialect import dialect_of
 from services.turn import Role, Turn
 
 _SESSION: Final = 20

@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from bench.conversations import Conversation, made_up, read
-from services.database import open_database
 from services.memory import Passage
 from services.memory.embedded import EmbeddedMemory
+from services.storage.database import open_database
 from services.tokens import Tokenizer
 from services.turn import Turn
 

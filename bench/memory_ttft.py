@@ -21,7 +21,7 @@ import aiohttp
 from bench.memory_latency import fill, message
 from bench.processes import bench
 from bench.table import machine
-from services.database import open_database
+from services.storage.database import open_database
 from settings import Settings
 from settings.development import development_token
 

@@ -19,11 +19,11 @@ from blueprints.context import (
 )
 from blueprints.event_stream import CONTENT_TYPE, HEADERS, follow
 from blueprints.schemas import ChatBody, parse
-from services import sse
 from services.errors import Detail, NotFound, ValidationFailed
-from services.replay import says_the_end
-from services.stream_log import Readable
-from services.stream_store import Claim
+from services.streaming import sse
+from services.streaming.log import Readable
+from services.streaming.replay import says_the_end
+from services.streaming.store import Claim
 from services.turn import Turn
 
 # The one place where a `retry:` line is right: an EventSource repeats a GET, never a POST.

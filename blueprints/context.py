@@ -19,7 +19,7 @@ from sanic.server import HttpProtocol
 from services.bootstrap import Services
 from services.errors import Unauthorized
 from services.identity import Principal
-from services.streams import Admit
+from services.streaming.streams import Admit
 from settings import Settings
 
 ChatApp: TypeAlias = Sanic[Config, Any]

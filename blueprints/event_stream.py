@@ -18,8 +18,8 @@ from blueprints.context import (
     settings_of,
     transport_of,
 )
-from services import sse
-from services.stream_log import Readable
+from services.streaming import sse
+from services.streaming.log import Readable
 from settings import seconds
 
 HEADERS = {

@@ -9,9 +9,9 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from blueprints.event_stream import CONTENT_TYPE, HEADERS
-from services import sse
 from services.errors import ServiceError, ValidationFailed
 from services.events import Event
+from services.streaming import sse
 
 Json: TypeAlias = dict[str, Any]
 

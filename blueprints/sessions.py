@@ -9,9 +9,9 @@ from sanic import Blueprint, HTTPResponse, empty, json
 
 from blueprints.context import ChatRequest, principal_of, services_of
 from blueprints.schemas import SESSION_ID
-from services.conversations import Session, StoredMessage
 from services.errors import Detail, NotFound, ValidationFailed
-from services.paging import Page
+from services.storage.conversations import Session, StoredMessage
+from services.storage.paging import Page
 
 MOST = 100
 USUAL = 20

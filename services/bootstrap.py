@@ -9,18 +9,13 @@ from dataclasses import dataclass
 
 from databases import Database
 
-from services.admission import Admission
-from services.archive import Archive
 from services.chat import Chat
-from services.chat_stream import ChatStream, EventHook
 from services.context import ConversationContext
-from services.conversations import Conversations
-from services.database import open_database
-from services.heartbeat import HeartbeatWheel
 from services.identity import Identity
 from services.jwks import open_keys
-from services.ledger_redis import RedisLedger
-from services.limits import open_limits
+from services.limits.admission import Admission
+from services.limits.ledger_redis import RedisLedger
+from services.limits.limiter import open_limits
 from services.memory import Memory
 from services.memory.embedded import EmbeddedMemory
 from services.memory.recall import Recall
@@ -40,9 +35,14 @@ from services.providers import Provider
 from services.providers.build import open_providers
 from services.redis_client import answers, open_redis
 from services.report import Accountant
-from services.stream_archive import open_archive
-from services.stream_store_redis import open_shared_streams
-from services.streams import Streams
+from services.storage.archive import Archive
+from services.storage.conversations import Conversations
+from services.storage.database import open_database
+from services.streaming.archive import open_archive
+from services.streaming.chat_stream import ChatStream, EventHook
+from services.streaming.heartbeat import HeartbeatWheel
+from services.streaming.store_redis import open_shared_streams
+from services.streaming.streams import Streams
 from services.telemetry import TelemetrySink
 from services.telemetry.database import DatabaseSink
 from services.telemetry.metrics import MetricsSink

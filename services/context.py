@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.archive import Archive
 from services.chat import Background
 from services.memory.recall import Recall
+from services.storage.archive import Archive
 from services.turn import Turn
 
 

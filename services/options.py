@@ -9,12 +9,12 @@ from pathlib import Path
 from loguru import logger
 from pydantic import SecretStr
 
+from services.limits.quotas import UNLIMITED, Quotas
 from services.memory.recall import RecallPolicy
 from services.pricing import BadPriceFile, Prices
 from services.providers.build import ProviderOptions
-from services.quotas import UNLIMITED, Quotas
 from services.report import Accountant
-from services.streams import Policy
+from services.streaming.streams import Policy
 from services.turn import Turn
 from settings import BadSetting, Settings, seconds
 

@@ -10,7 +10,6 @@ from uuid import uuid4
 from databases import Database
 from databases.core import Connection
 
-from services.dialect import dialect_of
 from services.memory import Passage
 from services.memory.entry import Entry, entry
 from services.memory.owner import Owner
@@ -19,9 +18,10 @@ from services.memory.scoring import contenders, coverage, in_context, rank
 from services.memory.sqlite import SqliteIndex
 from services.memory.store import Store, passages
 from services.memory.terms import QueryTerms, query_terms
-from services.migrations import migrate
-from services.outages import outages_translated
-from services.transaction import transaction
+from services.storage.dialect import dialect_of
+from services.storage.migrations import migrate
+from services.storage.outages import outages_translated
+from services.storage.transaction import transaction
 from services.turn import Role, Turn
 
 

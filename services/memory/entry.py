@@ -9,8 +9,8 @@ from datetime import datetime
 
 from services.memory.owner import Owner
 from services.memory.terms import index_terms, speaker_of
-from services.moments import microseconds
-from services.storable import storable
+from services.storage.moments import microseconds
+from services.storage.storable import storable
 from services.turn import Role
 
 

@@ -12,8 +12,8 @@ from services.memory import Passage
 from services.memory.entry import Entry
 from services.memory.owner import Owner
 from services.memory.scoring import Corpus, Traits
-from services.moments import moment_at
-from services.storable import storable
+from services.storage.moments import moment_at
+from services.storage.storable import storable
 from services.turn import Role
 
 # How far a passage's surroundings reach, in messages before and after it, nearest first.

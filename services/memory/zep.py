@@ -13,7 +13,7 @@ from databases import Database
 from services.errors import Unavailable
 from services.memory import Passage
 from services.memory.zep_api import ZepApi, ZepRefused
-from services.outages import outages_translated
+from services.storage.outages import outages_translated
 from services.turn import Role, Turn
 
 

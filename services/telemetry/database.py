@@ -13,11 +13,11 @@ import asyncpg
 import msgspec
 from databases import Database
 
-from services.dialect import dialect_of, utc_text
 from services.errors import Unavailable
 from services.pricing import plain
+from services.storage.dialect import dialect_of, utc_text
+from services.storage.write_behind import Pace, WriteBehind
 from services.telemetry import TelemetryEvent, Value
-from services.write_behind import Pace, WriteBehind
 
 # One statement with one argument, whatever the size of the batch: a batch is written completely or
 # not at all, and costs one round trip. A batch whose answer was lost is sent again and changes nothing.

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import pytest
 from loguru import logger
 
-from services.chat_stream import ChatStream, EventHook
 from services.pricing import Prices
 from services.report import Accountant, Report
-from services.stream_log import Room
+from services.streaming.chat_stream import ChatStream, EventHook
+from services.streaming.log import Room
 from services.tokens import Tokenizer
 from services.turn import Turn
 

@@ -7,8 +7,8 @@ import asyncio
 from patience import PATIENCE
 from scripted_provider import ScriptedProvider, Step
 
-from services.chat_stream import Answer, ChatStream
 from services.events import Batches
+from services.streaming.chat_stream import Answer, ChatStream
 from services.turn import Message, Prompt, Turn
 
 PROMPT = Prompt("Be brief.", (Message("user", "Hello, how are you?"),))

@@ -10,7 +10,7 @@ from scripted_provider import STOP, USAGE
 
 from services.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable
 from services.events import Asked, Finish, TextDelta, Usage
-from services.stream_log import Room
+from services.streaming.log import Room
 from tests.core.conftest import names, wire
 
 SENTENCE = b'event: token\ndata: {"text":"Server error, please try again later."}\n\n'

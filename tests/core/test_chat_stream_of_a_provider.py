@@ -13,7 +13,6 @@ from patience import PATIENCE
 from upstream import Reply, Upstream, anthropic_events, openai_events
 
 from services.chat import Background, Chat
-from services.chat_stream import ChatStream
 from services.pricing import Prices
 from services.providers import Provider
 from services.providers.anthropic import Anthropic
@@ -22,7 +21,8 @@ from services.providers.openai import OpenAI
 from services.providers.retry import Retrying
 from services.providers.transport import Transport
 from services.report import Accountant, Report
-from services.stream_log import Room
+from services.streaming.chat_stream import ChatStream
+from services.streaming.log import Room
 from services.tokens import Tokenizer
 from services.turn import Turn
 from tests.core.conftest import wire

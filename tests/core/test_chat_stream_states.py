@@ -11,12 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.chat_stream import ChatStream
 from services.errors import ProviderRateLimited, ProviderTimeout
 from services.events import Asked, Connected, Finish, Retry, TextDelta, Usage
 from services.pricing import Prices
 from services.report import Accountant, Report
-from services.stream_log import Room
+from services.streaming.chat_stream import ChatStream
+from services.streaming.log import Room
 from services.tokens import Tokenizer
 from services.turn import Turn
 from tests.core.conftest import wire

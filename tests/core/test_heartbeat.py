@@ -7,7 +7,7 @@ import time
 import pytest
 from patience import PATIENCE
 
-from services.heartbeat import HeartbeatWheel
+from services.streaming.heartbeat import HeartbeatWheel
 
 
 class Listener:

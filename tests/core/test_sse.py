@@ -7,8 +7,8 @@ from endings import PROMPT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import sse
 from services.events import Asked, Connected, Finish, Recalled, Retry, TextDelta, Usage
+from services.streaming import sse
 
 ANY_TEXT = st.text(st.characters(), max_size=200)  # lone surrogates too
 

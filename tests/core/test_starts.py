@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from itertools import pairwise
 
-from services.starts import Starts
+from services.streaming.starts import Starts
 
 
 async def turns_of_the_loop(count: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.stream_log import FORGET_EVERY, Room, StreamLog
+from services.streaming.log import FORGET_EVERY, Room, StreamLog
 
 FRAMES = st.lists(st.binary(min_size=1, max_size=20), max_size=30)
 

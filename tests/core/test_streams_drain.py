@@ -9,7 +9,7 @@ from scripted_provider import STOP, USAGE, ScriptedProvider
 
 from services.errors import Draining
 from services.events import TextDelta
-from services.streams import Policy, Streams
+from services.streaming.streams import Policy, Streams
 from services.turn import Turn
 from tests.core.conftest import names, wire
 

@@ -9,7 +9,7 @@ from typing import get_args
 from blueprints.problems import HttpRefused
 from services import errors
 from services.events import FinishReason
-from services.replay import STREAM_LOST
+from services.streaming.replay import STREAM_LOST
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "wire-protocol.md").read_text("utf-8")

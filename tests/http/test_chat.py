@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sanic import Request
 from scripted_provider import STOP, USAGE, ScriptedProvider, says
 
-from services import sse
 from services.events import Finish, TextDelta
+from services.streaming import sse
 
 HELLO = (
     b": Connected to chat stream\n\n"

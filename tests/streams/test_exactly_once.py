@@ -8,7 +8,7 @@ from scripted_provider import STOP, USAGE, ScriptedProvider
 from whole_answer import WHOLE
 
 from services.events import TextDelta
-from services.stream_store import Claim
+from services.streaming.store import Claim
 from services.turn import Turn
 
 

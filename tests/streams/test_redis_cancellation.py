@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from patience import PATIENCE
 
-from services.stream_log_redis import open_redis_logs
+from services.streaming.log_redis import open_redis_logs
 
 
 @pytest.mark.parametrize("steps", range(40))

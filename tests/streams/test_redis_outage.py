@@ -9,7 +9,7 @@ import pytest
 from redis_server import RedisServer
 from whole_answer import WHOLE
 
-from services.stream_store_redis import LEASE
+from services.streaming.store_redis import LEASE
 
 TOLD_WITHIN = 10.0  # seconds, the contract's
 BEYOND_LEASES = LEASE + 0.5  # by then the last one has run out

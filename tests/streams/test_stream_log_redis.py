@@ -11,8 +11,8 @@ from scripted_provider import STOP, USAGE, ScriptedProvider
 
 from services.errors import StreamsUnavailable
 from services.events import TextDelta
-from services.stream_following import Following
-from services.stream_log_redis import (
+from services.streaming.following import Following
+from services.streaming.log_redis import (
     ENDED,
     LOST,
     TIMEOUT,
@@ -21,8 +21,8 @@ from services.stream_log_redis import (
     Snapshot,
     open_redis_logs,
 )
-from services.stream_store import Claim, Holder
-from services.stream_store_redis import RedisStreams
+from services.streaming.store import Claim, Holder
+from services.streaming.store_redis import RedisStreams
 
 FRAMES = [b'event: token\ndata: {"text":"%d"}\nid: %d\n\n' % (n, n) for n in range(1, 6)]
 DONE = b'event: done\ndata: {"finish_reason":"stop","events":6}\nid: 6\n\n'

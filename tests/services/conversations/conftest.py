@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from databases import Database
 
-from services.conversations import Conversations
-from services.database import open_database
+from services.storage.conversations import Conversations
+from services.storage.database import open_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

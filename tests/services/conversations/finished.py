@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta
 
-from services.conversations import FinishedTurn
 from services.events import FinishReason
+from services.storage.conversations import FinishedTurn
 from services.turn import Turn
 
 NOON = datetime(2026, 5, 8, 12, 0, 0, 250, tzinfo=UTC)

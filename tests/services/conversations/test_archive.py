@@ -11,15 +11,15 @@ from databases import Database
 from finished import asked
 from postgres import PostgresServer
 
-from services.archive import Archive
 from services.context import ConversationContext
-from services.conversations import Conversations
-from services.database import open_database
 from services.memory import Passage
 from services.memory.embedded import EmbeddedMemory
 from services.memory.recall import Recall, RecallPolicy
+from services.storage.archive import Archive
+from services.storage.conversations import Conversations
+from services.storage.database import open_database
+from services.storage.write_behind import Pace
 from services.turn import Message, Turn
-from services.write_behind import Pace
 
 
 def _words(text: str) -> int:

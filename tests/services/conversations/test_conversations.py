@@ -6,8 +6,8 @@ import pytest
 from databases import Database
 from finished import NOON, finished
 
-from services.conversations import Conversations
 from services.errors import ValidationFailed
+from services.storage.conversations import Conversations
 from services.turn import Message
 
 

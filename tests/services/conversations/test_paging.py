@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import Detail, ValidationFailed
-from services.paging import decode_cursor, encode_cursor, page_of
+from services.storage.paging import decode_cursor, encode_cursor, page_of
 
 
 def _encoded(text: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from loguru import logger
 
 from services.errors import Unavailable
-from services.write_behind import Pace, WriteBehind
+from services.storage.write_behind import Pace, WriteBehind
 
 QUICK = Pace(linger=0.001, retry=0.001)
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger import LocalLedger
-from services.quotas import Hold, Quotas, Standing, headers
+from services.limits.ledger import LocalLedger
+from services.limits.quotas import Hold, Quotas, Standing, headers
 
 
 def test_users_who_are_gone_are_forgotten():

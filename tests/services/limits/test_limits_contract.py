@@ -15,9 +15,9 @@ import pytest
 from redis_server import running_redis
 
 from services.errors import BudgetExceeded, Overloaded, RateLimited
-from services.ledger_redis import RedisLedger
-from services.limits import Lease, Limits, open_limits
-from services.quotas import Quotas
+from services.limits.ledger_redis import RedisLedger
+from services.limits.limiter import Lease, Limits, open_limits
+from services.limits.quotas import Quotas
 from services.redis_client import open_redis
 
 Open = Callable[..., Awaitable[Limits]]

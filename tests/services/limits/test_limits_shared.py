@@ -13,9 +13,9 @@ import pytest
 from redis_server import RedisServer
 
 from services.errors import BudgetExceeded, RateLimited
-from services.ledger_redis import RedisLedger
-from services.limits import Lease, Limits, open_limits
-from services.quotas import Hold, Quotas, Settlement, Standing
+from services.limits.ledger_redis import RedisLedger
+from services.limits.limiter import Lease, Limits, open_limits
+from services.limits.quotas import Hold, Quotas, Settlement, Standing
 
 Process = Callable[..., Awaitable[Limits]]
 

@@ -10,11 +10,11 @@ from databases import Database
 from loguru import logger
 from zep_double import KEY, ZepDouble
 
-from services.database import database_at, open_database
 from services.memory import Memory
 from services.memory.embedded import EmbeddedMemory
 from services.memory.zep import ZepMemory
 from services.memory.zep_api import ZepApi
+from services.storage.database import database_at, open_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from said import MAY, turn
 
-from services.database import open_database
 from services.memory.embedded import EmbeddedMemory
+from services.storage.database import open_database
 
 
 async def _texts(memory: EmbeddedMemory, question: str, *, limit: int = 10) -> list[str]:

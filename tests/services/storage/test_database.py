@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from services.database import BadDatabaseUrl, DatabaseUnavailable, database_at, open_database
-from services.dialect import dialect_of, utc_text
+from services.storage.database import (
+    BadDatabaseUrl,
+    DatabaseUnavailable,
+    database_at,
+    open_database,
+)
+from services.storage.dialect import dialect_of, utc_text
 
 
 async def test_an_opened_database_has_the_schema(database_url: str) -> None:

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from databases import Database
 
-from services.database import database_at
-from services.dialect import Dialect, dialect_of
-from services.migrations import Migration, MigrationFailed, load, migrate
+from services.storage.database import database_at
+from services.storage.dialect import Dialect, dialect_of
+from services.storage.migrations import Migration, MigrationFailed, load, migrate
 
 NOTES = Migration("0001_notes", "CREATE TABLE note (text text NOT NULL);")
 

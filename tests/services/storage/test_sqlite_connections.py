@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from databases import Database
 
-from services.database import database_at
-from services.transaction import transaction
+from services.storage.database import database_at
+from services.storage.transaction import transaction
 
 # Some hundred milliseconds in SQLite's own loop.
 SLOW = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000000) SELECT max(i) FROM n"

@@ -12,8 +12,8 @@ from loguru import logger
 from patience import PATIENCE
 from postgres import PostgresServer
 
-from services.database import database_at
-from services.migrations import migrate
+from services.storage.database import database_at
+from services.storage.migrations import migrate
 
 
 class Store(Protocol):

@@ -15,11 +15,11 @@ import pytest
 from databases import Database
 from patience import PATIENCE
 
-from services.database import open_database
-from services.dialect import dialect_of
+from services.storage.database import open_database
+from services.storage.dialect import dialect_of
+from services.storage.write_behind import Pace
 from services.telemetry import TelemetryEvent, Value
 from services.telemetry.database import DatabaseSink
-from services.write_behind import Pace
 from tests.postgres import PostgresServer
 from tests.services.telemetry.conftest import Log, Store
 

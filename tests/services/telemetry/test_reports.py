@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from databases import Database
 
-from services.dialect import dialect_of
+from services.storage.dialect import dialect_of
 from services.telemetry import TelemetryEvent, Value
 from services.telemetry.database import DatabaseSink
 from tests.services.telemetry.conftest import Store

@@ -9,11 +9,11 @@ from typing import Literal, TypeAlias
 
 from loguru import logger
 
-from services import sse
 from services.errors import ProviderError
 from services.events import Batch, Batches, Event, Finish, Offer, TextDelta, Usage
 from services.report import Report
-from services.stream_log import Reader, Room, StreamLog
+from services.streaming import sse
+from services.streaming.log import Reader, Room, StreamLog
 from services.turn import Turn
 
 Answer: TypeAlias = Callable[[Turn], Batches]

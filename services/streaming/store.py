@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, Protocol, TypeAlias
 
-from services.chat_stream import ChatStream
-from services.stream_log import Readable
+from services.streaming.chat_stream import ChatStream
+from services.streaming.log import Readable
 
 How: TypeAlias = Literal["resumed", "replayed"]
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from time import monotonic
 from typing import Protocol
 
-from services.quotas import WINDOW, Hold, Quota, Quotas, Settlement, Standing, utc_day
+from services.limits.quotas import WINDOW, Hold, Quota, Quotas, Settlement, Standing, utc_day
 
 
 class LedgerUnavailable(Exception):

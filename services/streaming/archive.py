@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from databases import Database
 
-from services import sse
-from services.chat_stream import ChatStream
 from services.errors import StreamsUnavailable, Unavailable
-from services.outages import outages_translated
-from services.stream_store import Claim, Holder, StoredStream
-from services.transaction import transaction
-from services.write_behind import Pace, WriteBehind
+from services.storage.outages import outages_translated
+from services.storage.transaction import transaction
+from services.storage.write_behind import Pace, WriteBehind
+from services.streaming import sse
+from services.streaming.chat_stream import ChatStream
+from services.streaming.store import Claim, Holder, StoredStream
 
 # Longer than any answer runs: until then its end may still be stored.
 RUNNING: Final = 3_600.0

@@ -10,14 +10,14 @@ from typing import Final, cast
 
 from loguru import logger
 
-from services.chat_stream import ChatStream
 from services.errors import StreamsUnavailable
-from services.replay import lost
-from services.stream_following import DistantStream, Following
-from services.stream_log import Readable
-from services.stream_log_redis import RedisLogs, open_redis_logs
-from services.stream_mirror import Mirror
-from services.stream_store import Claim, Holder, How, Inbox
+from services.streaming.chat_stream import ChatStream
+from services.streaming.following import DistantStream, Following
+from services.streaming.log import Readable
+from services.streaming.log_redis import RedisLogs, open_redis_logs
+from services.streaming.mirror import Mirror
+from services.streaming.replay import lost
+from services.streaming.store import Claim, Holder, How, Inbox
 
 LEASE: Final = 4.0  # seconds a process counts as alive after it last said so
 _RENEW: Final = 1.0

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 from loguru import logger
 
-from services.conversations import Conversations, FinishedTurn
 from services.errors import Unavailable
 from services.events import FinishReason
 from services.memory import BulkMemory, Memory, Passage
+from services.storage.conversations import Conversations, FinishedTurn
+from services.storage.write_behind import Pace, WriteBehind
 from services.turn import Message, Turn
-from services.write_behind import Pace, WriteBehind
 
 _PACE: Final = Pace()
 # How long a search waits for turns that are just being remembered, in seconds.

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import ExitStack
 from typing import Final
 
-from services.chat_stream import ChatStream
+from services.streaming.chat_stream import ChatStream
 
 LEASE: Final = 6.0  # seconds; renewed every `following.WATCH` seconds
 

@@ -20,7 +20,7 @@ from databases import Database
 from databases.core import Connection
 from loguru import logger
 
-from services.dialect import Dialect, dialect_of
+from services.storage.dialect import Dialect, dialect_of
 
 _HERE: Final = Path(__file__).parent
 # Any number does, as long as nothing else in the database uses it for an advisory lock.

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from services.errors import Unavailable
-from services.migrations import MigrationFailed
+from services.storage.migrations import MigrationFailed
 
 _RETRY_AFTER: Final = 2.0
 

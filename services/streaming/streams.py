@@ -13,14 +13,14 @@ from weakref import WeakValueDictionary
 
 from loguru import logger
 
-from services.chat_stream import Answer, ChatStream, EventHook
-from services.distant_readers import DistantReaders
 from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
-from services.replay import lost, stored
 from services.report import Accountant, Report
-from services.starts import Starts
-from services.stream_log import Readable, Room
-from services.stream_store import Archive, Claim, Holder, How, SharedStreams
+from services.streaming.chat_stream import Answer, ChatStream, EventHook
+from services.streaming.distant_readers import DistantReaders
+from services.streaming.log import Readable, Room
+from services.streaming.replay import lost, stored
+from services.streaming.starts import Starts
+from services.streaming.store import Archive, Claim, Holder, How, SharedStreams
 from services.turn import Turn
 
 T = TypeVar("T")

@@ -14,10 +14,10 @@ from typing import Final
 
 from loguru import logger
 
-from services.chat_stream import ChatStream
 from services.errors import StreamsUnavailable
-from services.stream_log_redis import ENDED, LOST, Batch, RedisLogs
-from services.stream_store import Claim
+from services.streaming.chat_stream import ChatStream
+from services.streaming.log_redis import ENDED, LOST, Batch, RedisLogs
+from services.streaming.store import Claim
 
 LAG: Final = 0.02  # seconds that news may wait for more
 SLICE: Final = 262_144  # bytes of one stream in one batch

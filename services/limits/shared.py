@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from loguru import logger as log
 
-from services.ledger import LedgerUnavailable, SharedLedger
-from services.quotas import Hold, Settlement, Standing
+from services.limits.ledger import LedgerUnavailable, SharedLedger
+from services.limits.quotas import Hold, Settlement, Standing
 
 # Holds in one message to the ledger, and settlements kept for after an outage.
 BATCH = 500

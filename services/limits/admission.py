@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-from services.limits import Lease, Limits
+from services.limits.limiter import Lease, Limits
 from services.report import Report
 from services.turn import Turn
 

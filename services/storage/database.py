@@ -15,9 +15,9 @@ import asyncpg
 from databases import Database
 from loguru import logger
 
-from services.dialect import dialect_of
-from services.migrations import migrate
-from services.sqlite_connections import SqliteDatabase
+from services.storage.dialect import dialect_of
+from services.storage.migrations import migrate
+from services.storage.sqlite_connections import SqliteDatabase
 
 _BUSY_TIMEOUT: Final = 5.0
 _BUSY_RETRY: Final = 0.02

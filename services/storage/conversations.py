@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from databases import Database
 
-from services.dialect import dialect_of
 from services.events import FinishReason
-from services.moments import microseconds, moment_at
-from services.outages import outages_translated
-from services.paging import Key, Page, decode_cursor, page_of
-from services.storable import storable
+from services.storage.dialect import dialect_of
+from services.storage.moments import microseconds, moment_at
+from services.storage.outages import outages_translated
+from services.storage.paging import Key, Page, decode_cursor, page_of
+from services.storage.storable import storable
 from services.turn import Message, Role, Turn
 
 # What providers wrap a message in, in tokens, besides its text.

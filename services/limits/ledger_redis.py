@@ -11,8 +11,8 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.ledger import LedgerUnavailable
-from services.quotas import WINDOW, Hold, Quota, Quotas, Settlement, Standing, utc_day
+from services.limits.ledger import LedgerUnavailable
+from services.limits.quotas import WINDOW, Hold, Quota, Quotas, Settlement, Standing, utc_day
 
 # A user has two keys: a hash (full_at, day, spent) and a sorted set of holds by expiry. Times are
 # Redis's own, so the clocks of the processes don't matter. Money is in billionths of a dollar.

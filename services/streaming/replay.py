@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from services import sse
 from services.events import Finish
-from services.stream_log import Reader, StreamLog
+from services.streaming import sse
+from services.streaming.log import Reader, StreamLog
 
 STREAM_LOST = "STREAM_LOST"
 

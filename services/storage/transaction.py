@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from databases import Database
 from databases.core import Connection
 
-from services.dialect import dialect_of
+from services.storage.dialect import dialect_of
 
 
 @asynccontextmanager

@@ -10,9 +10,18 @@ from itertools import count
 from secrets import token_hex
 
 from services.errors import Overloaded
-from services.ledger import LocalLedger, SharedLedger
-from services.quotas import BUSY, Hold, Quotas, Settlement, Standing, headers, refusal, utc_day
-from services.shared_limits import SharedLimits
+from services.limits.ledger import LocalLedger, SharedLedger
+from services.limits.quotas import (
+    BUSY,
+    Hold,
+    Quotas,
+    Settlement,
+    Standing,
+    headers,
+    refusal,
+    utc_day,
+)
+from services.limits.shared import SharedLimits
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import Protocol
 
-from services import sse
+from services.streaming import sse
 
 SLOTS = 100
 

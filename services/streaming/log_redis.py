@@ -19,11 +19,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from services import sse
 from services.errors import StreamsUnavailable
-from services.patience import patience
 from services.redis_client import open_redis
-from services.stream_store import Claim, Holder
+from services.streaming import sse
+from services.streaming.patience import patience
+from services.streaming.store import Claim, Holder
 
 # Longer than any answer runs, should its process die with nobody to notice.
 RUNNING: Final = 3_600.0

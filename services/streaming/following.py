@@ -14,12 +14,12 @@ from typing import Final
 
 from loguru import logger
 
-from services import sse
 from services.errors import StreamsUnavailable
-from services.replay import lost_frame
-from services.stream_log import Reader, StreamLog
-from services.stream_log_redis import RedisLogs, Snapshot
-from services.stream_store import How
+from services.streaming import sse
+from services.streaming.log import Reader, StreamLog
+from services.streaming.log_redis import RedisLogs, Snapshot
+from services.streaming.replay import lost_frame
+from services.streaming.store import How
 
 WAIT: Final = 0.1  # seconds; also how late a stream that is followed from now on may be noticed
 WATCH: Final = 0.5

@@ -1,0 +1,1 @@
+"""Who may have how much: quotas, the ledgers that count them, and admission by them."""

@@ -1,0 +1,1 @@
+"""A running answer and its readers: tasks, logs, stores, frames and heartbeats."""
