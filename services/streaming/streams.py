@@ -17,7 +17,8 @@ from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
 from services.report import Accountant, Report
 from services.streaming.chat_stream import Answer, ChatStream, EventHook
 from services.streaming.distant_readers import DistantReaders
-from services.streaming.log import Readable, Room
+from services.streaming.log import Readable
+from services.streaming.register import Register
 from services.streaming.replay import lost, stored
 from services.streaming.starts import Starts
 from services.streaming.store import Archive, Claim, Holder, How, SharedStreams
@@ -84,12 +85,12 @@ class Streams:
         self._shared = shared
         self._running: dict[ChatStream, Release] = {}
         self._tidying: set[asyncio.Task[None]] = set()  # of answers that have ended
-        self._kept: dict[str, ChatStream] = {}  # resumable ones by id
-        self._claims: dict[str, tuple[bytes, ChatStream]] = {}
-        self._claim_of: dict[ChatStream, Claim] = {}
-        self._finished: dict[ChatStream, asyncio.TimerHandle] = {}  # oldest end first
+        self._register = Register(
+            retention=self._policy.retention,
+            max_bytes=self._policy.max_log_bytes,
+            on_forget=self._forgotten,
+        )
         self._starts = Starts()
-        self._room = Room(self._policy.max_log_bytes, self._make_room)
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._distant = DistantReaders()
         self._idle = asyncio.Event()
@@ -109,7 +110,7 @@ class Streams:
     @property
     def held_bytes(self) -> int:
         """How much all logs hold together, in bytes."""
-        return self._room.held
+        return self._register.room.held
 
     async def open(
         self, turn: Turn, admit: Admit, claim: Claim | None = None, *, after: int = 0
@@ -127,7 +128,7 @@ class Streams:
         # Two requests with one key may race each other: the second waits for the first.
         lock = self._opening.setdefault(claim.name, asyncio.Lock())
         async with lock:
-            if known := self._claims.get(claim.name):
+            if known := self._register.claimed(claim.name):
                 digest, stream = known
                 if digest != claim.digest:
                     raise Conflict
@@ -200,12 +201,12 @@ class Streams:
 
     def stop_for_others(self, stream_id: str) -> None:
         """Stop an answer for another process, which knows whose it is."""
-        if stream := self._kept.get(stream_id):
+        if stream := self._register.find(stream_id):
             stream.stop("stopped")
 
     def read_by_others(self, stream_id: str, how: How | None) -> None:
         """Keep an answer going for a reader in another process, for as long as it says so."""
-        stream = self._kept.get(stream_id)
+        stream = self._register.find(stream_id)
         if stream is None or stream.log.ended:
             return
         if how is not None:
@@ -220,20 +221,15 @@ class Streams:
         Whether there was any. A stream that runs goes on. Raises `StreamsUnavailable`; what was
         erased by then stays so.
         """
-        finished = {
-            each.id: each
-            for each in self._finished
-            if each.turn.user_id == user_id and session_id in (None, each.turn.session_id)
-        }
-        stream_ids = set(finished)
+        ended = self._register.ended_of(user_id, session_id)
+        stream_ids = {each.id for each in ended}
         if self._archive is not None:
             stream_ids |= await self._archive.of(user_id, session_id)
         stream_ids -= {each.id for each in self._running}
         if not stream_ids:
             return False
-        for stream in finished.values():
-            if stream in self._finished:
-                self._forget(stream)
+        for stream in ended:
+            self._register.forget(stream)
         if self._shared is not None:
             stream_ids = await self._shared.erase(stream_ids)
         if self._archive is not None:
@@ -242,11 +238,8 @@ class Streams:
 
     def erase_for_others(self, stream_id: str) -> None:
         """Erase a stream that another process has erased, which knows whose it is."""
-        stream = self._kept.get(stream_id)
-        if stream is None or stream not in self._finished:
-            return
-        self._forget(stream)
-        if self._archive is not None:
+        stream = self._register.find(stream_id)
+        if stream is not None and self._register.forget(stream) and self._archive is not None:
             self._archive.forget(stream_id, stream.turn.user_id)
 
     async def drain(self, patience: float) -> None:
@@ -265,7 +258,7 @@ class Streams:
 
     async def _create(self, turn: Turn, admit: Admit, claim: Claim | None = None) -> Readable:
         self._refuse_if_draining()
-        if self._room.full:
+        if self._register.room.full:
             raise Overloaded(retry_after=1)
         stream_id = f"str_{secrets.token_urlsafe(15)}"
         shared = self._shared if turn.resumable else None
@@ -316,17 +309,14 @@ class Streams:
             hooks=self._hooks,
             grace=self._policy.grace if turn.resumable else 0.0,
             max_bytes=self._policy.max_stream_bytes,
-            room=self._room,
+            room=self._register.room,
             on_end=self._ended,
         )
         self._running[stream] = release
         self._idle.clear()
         if turn.resumable:
-            self._kept[stream.id] = stream
+            self._register.add(stream, claim)
             stream.expect_reader()
-            if claim is not None:
-                self._claims[claim.name] = (claim.digest, stream)
-                self._claim_of[stream] = claim
             if self._archive is not None:
                 self._archive.opened(stream, claim)
         return stream
@@ -343,7 +333,7 @@ class Streams:
             raise Draining(retry_after=1)
 
     def _own(self, stream_id: str, user_id: str) -> ChatStream | None:
-        stream = self._kept.get(stream_id)
+        stream = self._register.find(stream_id)
         return stream if stream is not None and stream.turn.user_id == user_id else None
 
     def _count(self, stream: ChatStream, how: How) -> None:
@@ -377,24 +367,9 @@ class Streams:
         if stream.resumable:
             if self._archive is not None:
                 self._archive.ended(stream)
-            self._keep(stream)
+            self._register.ended(stream)
 
-    def _keep(self, stream: ChatStream) -> None:
-        """Remember a finished log for its retention, or until others need its room."""
-        loop = asyncio.get_running_loop()
-        self._finished[stream] = loop.call_later(self._policy.retention, self._forget, stream)
-        self._make_room()
-
-    def _make_room(self) -> None:
-        while self._room.full and self._finished:
-            self._forget(next(iter(self._finished)))
-
-    def _forget(self, stream: ChatStream) -> None:
-        self._finished.pop(stream).cancel()
-        stream.log.release()
-        del self._kept[stream.id]
-        if claim := self._claim_of.pop(stream, None):
-            del self._claims[claim.name]
+    def _forgotten(self, stream: ChatStream) -> None:
         if self._shared is not None:
             self._shared.forget(stream)
 
