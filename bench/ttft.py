@@ -28,7 +28,7 @@ def run(rounds: int = 3, questions: int = 100) -> None:
                     target, endless = server.target, script(rate=RATE, tokens=1_000_000)
                     server.settle()
                     # One stream open is the question itself.
-                    load("open", target=target, count=streams - 1, script=endless, wait="byte")
+                    load("open", target=target, count=streams - 1, script=endless)
                     probed = load("probe", target=target, count=questions, script=ONE, gap=0.01)
                     load("close")
                     taken[streams, target.kind] += probed["first_token"]
