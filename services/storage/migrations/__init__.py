@@ -9,11 +9,10 @@ can't be used). A released file is never changed: the next number corrects it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 import asyncpg
 from databases import Database
@@ -21,6 +20,7 @@ from databases.core import Connection
 from loguru import logger
 
 from services.storage.dialect import Dialect, dialect_of
+from services.storage.transaction import transaction
 
 _HERE: Final = Path(__file__).parent
 # Any number does, as long as nothing else in the database uses it for an advisory lock.
@@ -29,6 +29,8 @@ _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS schema_migrations"
     " (name text PRIMARY KEY, applied_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP)"
 )
+
+_Script: TypeAlias = Callable[[Connection, str], Awaitable[None]]
 
 
 class MigrationFailed(Exception):
@@ -49,14 +51,12 @@ async def migrate(database: Database, migrations: Sequence[Migration] | None = N
     Safe when several processes do it at once: each change is checked and applied under a lock, so
     the others wait for it and then find it done. Raises `MigrationFailed`.
     """
-    dialect = dialect_of(database)
-    chosen = load(dialect) if migrations is None else migrations
-    begin = _sqlite_transaction if dialect == "sqlite" else _postgres_transaction
-    async with database.connection() as connection:
+    chosen = load(dialect_of(database)) if migrations is None else migrations
+    async with database.connection():  # one for all of them
         for migration in chosen:
             try:
-                async with begin(connection) as run:
-                    await _apply(migration, connection, run)
+                async with transaction(database) as connection:
+                    await _apply(migration, connection, _SCRIPTS[dialect_of(database)])
             except (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
                 raise MigrationFailed(f"Migration {migration.name}: {exc}") from exc
 
@@ -69,51 +69,27 @@ def load(dialect: Dialect, folder: Path = _HERE) -> tuple[Migration, ...]:
     )
 
 
-class _Run(Protocol):
-    """Runs a script of several statements in the open transaction."""
-
-    async def __call__(self, script: str, /) -> None: ...
-
-
-async def _apply(migration: Migration, connection: Connection, run: _Run) -> None:
-    await run(_TABLE)
+async def _apply(migration: Migration, connection: Connection, run: _Script) -> None:
+    await run(connection, _TABLE)
     name = {"name": migration.name}
     if await connection.fetch_one("SELECT 1 FROM schema_migrations WHERE name = :name", name):
         return
-    await run(migration.sql)
+    await run(connection, migration.sql)
     await connection.execute("INSERT INTO schema_migrations (name) VALUES (:name)", name)
     logger.bind(migration=migration.name).info("Migration applied")
 
 
-@asynccontextmanager
-async def _postgres_transaction(connection: Connection) -> AsyncIterator[_Run]:
+async def _on_postgres(connection: Connection, script: str) -> None:
     raw: asyncpg.Connection = connection.raw_connection
-
-    async def run(script: str) -> None:
-        # Without arguments, asyncpg sends the text as it is and the server splits it.
-        await raw.execute(script)
-
-    async with connection.transaction():
-        await raw.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        yield run
+    await raw.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    # Without arguments, asyncpg sends the text as it is and the server splits it.
+    await raw.execute(script)
 
 
-@asynccontextmanager
-async def _sqlite_transaction(connection: Connection) -> AsyncIterator[_Run]:
-    raw = connection.raw_connection
-
-    async def run(script: str) -> None:
-        # Not `executescript`: it commits the open transaction first.
-        for statement in _statements(script):
-            await raw.execute(statement)
-
-    await raw.execute("BEGIN IMMEDIATE")
-    try:
-        yield run
-    except BaseException:
-        await raw.rollback()
-        raise
-    await raw.commit()
+async def _on_sqlite(connection: Connection, script: str) -> None:
+    # Not `executescript`: it commits the open transaction first.
+    for statement in _statements(script):
+        await connection.raw_connection.execute(statement)
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -126,3 +102,7 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
     if statement.strip():
         yield statement
+
+
+# Each runs a script of several statements in the open transaction, while it keeps others from theirs.
+_SCRIPTS: Final[dict[Dialect, _Script]] = {"sqlite": _on_sqlite, "postgres": _on_postgres}

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 from databases import Database
@@ -86,6 +90,28 @@ async def test_each_migration_runs_once_however_many_start_together(database_url
 
     async with database_at(database_url) as database:
         assert await database.fetch_val("SELECT count(*) FROM note") == 1
+
+
+async def test_a_migration_cancelled_while_others_write_locks_nobody_out(
+    loop: Any, tmp_path: Path
+) -> None:
+    """Memory migrates at its first search, whose deadline may strike while it waits to begin.
+
+    The connection went back with that BEGIN under way: it kept the file's lock, and lost what the next one wrote.
+    """
+    file = tmp_path / "chat.db"
+    async with database_at(f"sqlite:///{file}") as database:
+        await migrate(database, (NOTES,))
+        with closing(sqlite3.connect(file, isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await migrate(database, (NOTES,))
+            writer.execute("ROLLBACK")
+
+            await database.execute("INSERT INTO note VALUES ('kept')")
+
+            assert writer.execute("SELECT text FROM note").fetchall() == [("kept",)]
 
 
 def test_both_dialects_have_the_same_migrations() -> None:
