@@ -54,6 +54,7 @@ class ChunkReader(asyncio.Protocol):
         self._size = 0
         self._paused = False
         self._sink: Callable[[bytes], bool] | None = None
+        self._refused: Exception | None = None  # what the sink raised
         self._arrival: asyncio.Future[None] | None = None
         transport.set_protocol(self)
 
@@ -89,8 +90,10 @@ class ChunkReader(asyncio.Protocol):
                 self._push(sink)
             while self.flowing and self._sink is not None:
                 await self.arrival()
+            if self._refused is not None:
+                raise self._refused
         finally:
-            self._sink = None
+            self._sink = self._refused = None
 
     def stop(self) -> None:
         """Throw away what has arrived: aiohttp's reader was told why the answer ends here."""
@@ -136,10 +139,8 @@ class ChunkReader(asyncio.Protocol):
             if not sink(self.take()):
                 self._sink = None
         except Exception as exc:
-            self._sink = None
-            if self._arrival is None or self._arrival.done():
-                raise
-            self._arrival.set_exception(exc)
+            # Not out of here: the socket's transport would take it for its own, and close.
+            self._sink, self._refused = None, exc
         if self._sink is None or not self.flowing:
             self._wake()
 

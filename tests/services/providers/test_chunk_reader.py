@@ -264,6 +264,24 @@ async def test_what_a_sink_raises_is_raised_where_it_was_given(
     assert tap.reader.take() == b"second"
 
 
+async def test_what_a_sink_raises_is_not_lost_when_a_torn_chunk_came_just_before(
+    tap: Tap, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Two reads in one pass of the loop: the first had woken the pusher already, for nothing."""
+
+    def sink(data: bytes) -> bool:
+        raise ValueError(data)
+
+    tap.socket.brings(HEAD)
+    pushing = asyncio.ensure_future(tap.reader.push(sink))
+    await asyncio.sleep(0)
+    tap.socket.brings(b"5")
+    tap.socket.brings(b"\r\nfirst\r\n")
+
+    with pytest.raises(ValueError, match="first"):
+        await pushing
+
+
 async def test_words_are_pushed_in_the_context_of_whoever_takes_them(
     transport: Transport, upstream: Upstream, prompt: Prompt
 ) -> None:
