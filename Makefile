@@ -43,7 +43,7 @@ reference: $(VENV)/.run  ## Generate docs/configuration.md, .env.example and doc
 	$(PYTHON) -m blueprints.openapi > docs/openapi.json.new
 	@mv docs/openapi.json.new docs/openapi.json
 
-bench: $(VENV)/.bench  ## Run the benchmarks; ARGS= goes to them
+bench: $(VENV)/.bench  ## List the benchmarks; ARGS=relay to run one
 	$(PYTHON) -m bench $(ARGS)
 
 lock: $(VENV)/.dev  ## Pin what the .in files ask for; ARGS=--upgrade for newer versions

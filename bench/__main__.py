@@ -17,8 +17,10 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in NAMES:
         for name in NAMES:
             module = import_module(f"bench.{name}")
-            print(f"{name:10}{module.__doc__}  {inspect.signature(module.run)}")
-        return 0 if not arguments else 2
+            numbers = inspect.signature(module.run).parameters.values()
+            print(f"{name:10}{(module.__doc__ or '').splitlines()[0]}")
+            print(f"{'':10}{' '.join(f'{each.name}={each.default}' for each in numbers)}")
+        return 0 if not arguments or arguments[0] in {"-h", "--help"} else 2
     run: Callable[..., None] = import_module(f"bench.{arguments[0]}").run
     print(machine(), flush=True)
     run(

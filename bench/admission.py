@@ -1,22 +1,18 @@
 """What a request costs before it is answered: its token verified, its quotas taken and given back.
 
-`python bench/admission.py` prints microseconds of CPU time, the best of five rounds (the least disturbed).
+`python -m bench.admission` prints microseconds of CPU time, the best of five rounds (the least disturbed).
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from pathlib import Path
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from loguru import logger
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from services.identity import Identity, bearer_token
 from services.limits.limiter import open_limits

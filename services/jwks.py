@@ -32,17 +32,6 @@ class BadKeySet(Exception):
     """The answer is not a key set."""
 
 
-def issuer_of(
-    jwks_url: str | None, issuer: str | None, supabase_url: str | None
-) -> tuple[str | None, str | None]:
-    """The key set's URL and the issuer to trust: those given, else those of a Supabase project."""
-    if supabase_url is not None:
-        auth = f"{supabase_url.rstrip('/')}/auth/v1"
-        jwks_url = jwks_url or f"{auth}/.well-known/jwks.json"
-        issuer = issuer or auth
-    return jwks_url, issuer
-
-
 def read_key_set(document: Any) -> Keys:
     """The keys in *document* that verify signatures, by id and algorithm; others are left out.
 

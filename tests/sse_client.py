@@ -147,13 +147,6 @@ class Answer:
         self._given += 1
         return self.events[self._given - 1]
 
-    async def next_comment(self) -> str:
-        """The next comment to arrive. Raises `EndOfStream`."""
-        seen = len(self.comments)
-        while len(self.comments) == seen:
-            await self._more()
-        return self.comments[seen]
-
     async def read_to_end(self) -> list[ServerEvent]:
         """All events, once the body has ended cleanly. Raises `BadStream` if it is cut."""
         try:

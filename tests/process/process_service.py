@@ -93,9 +93,12 @@ def procfile_command() -> list[str]:
 
 @contextmanager
 def started(
-    folder: Path, variables: Mapping[str, str] = {}, *, healthy: bool = True
+    folder: Path, variables: Mapping[str, str] = {}, *, healthy: bool = True, root: Path = ROOT
 ) -> Iterator[Service]:
-    """A child in a clean environment, killed at the end if need be; unless not *healthy*, it answers."""
+    """A child in a clean environment, killed at the end if need be; unless not *healthy*, it answers.
+
+    It runs from the files in *root*.
+    """
     environment = {
         "PATH": os.environ["PATH"],
         "PORT": "0",
@@ -107,7 +110,7 @@ def started(
     output = folder / f"output-{len(list(folder.glob('output-*.txt')))}.txt"
     with output.open("wb") as out:
         process = subprocess.Popen(
-            procfile_command(), cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+            procfile_command(), cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT
         )
     service = Service(process, output)
     try:

@@ -152,6 +152,31 @@ def test_production_with_a_key_set_trusts_no_default_secret():
     assert settings.jwt_issuer == "https://x.supabase.co/auth/v1"
 
 
+def test_a_key_set_and_an_issuer_that_are_named_win_over_supabase():
+    settings = Settings.from_env(
+        {
+            "SUPABASE_URL": "https://x.supabase.co/",
+            "JWT_JWKS_URL": "https://a.example/keys",
+            "JWT_ISSUER": "a",
+        }
+    )
+
+    assert (settings.jwks_url, settings.jwt_issuer) == ("https://a.example/keys", "a")
+
+
+def test_an_address_of_supabase_may_end_with_a_slash():
+    settings = Settings.from_env({"SUPABASE_URL": "https://x.supabase.co/"})
+
+    assert settings.jwks_url == "https://x.supabase.co/auth/v1/.well-known/jwks.json"
+    assert settings.jwt_issuer == "https://x.supabase.co/auth/v1"
+
+
+def test_without_supabase_only_what_is_named_is_trusted():
+    settings = Settings.from_env({})
+
+    assert (settings.jwks_url, settings.jwt_issuer) == (None, None)
+
+
 def test_production_starts_with_a_secret_alone_and_without_development_aids():
     settings = Settings.from_env(PRODUCTION)
 

@@ -18,28 +18,9 @@ from key_server import KeyServer, SigningKey, as_json, serving
 from patience import PATIENCE
 
 from services.errors import KeysUnavailable
-from services.jwks import MAX_BYTES, BadKeySet, issuer_of, open_keys, read_key_set
+from services.jwks import MAX_BYTES, BadKeySet, open_keys, read_key_set
 
 ALWAYS: dict[str, float] = {"renew_after": 0.0, "cooldown": 0.0, "retry": 0.0}
-
-
-def test_a_supabase_project_publishes_its_keys_beside_its_issuer():
-    trusted = issuer_of(None, None, "https://ref.supabase.co")
-
-    assert trusted == (
-        "https://ref.supabase.co/auth/v1/.well-known/jwks.json",
-        "https://ref.supabase.co/auth/v1",
-    )
-
-
-def test_what_is_configured_wins_over_supabase():
-    trusted = issuer_of("https://a.example/keys", "a", "https://ref.supabase.co/")
-
-    assert trusted == ("https://a.example/keys", "a")
-
-
-def test_without_supabase_only_what_is_configured_is_trusted():
-    assert issuer_of(None, None, None) == (None, None)
 
 
 async def test_keys_of_both_kinds_are_found(key_server, elliptic, rsa):
