@@ -38,7 +38,7 @@ class AccessLog(Middleware):
     async def on_request(self, request: Request) -> None:
         """Note the time, and that a chat begins."""
         request.ctx.received_at = perf_counter()
-        if (request.method, request.path) == _CHAT:
+        if (request.method, request.path.removesuffix("/")) == _CHAT:
             # Whose it is will be known when `auth` has run; "Chat completion finished" says it.
             log.info("Chat request received", **self._facts(request))
 

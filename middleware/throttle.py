@@ -149,7 +149,8 @@ class Throttle(Middleware):
         """Where *request* comes from; an IPv6 client has a whole /64 of addresses, which count as one."""
         text = request.ip or ""
         if self._proxies:
-            chain = ",".join(request.headers.getall("x-forwarded-for", [])).split(",")
+            lines = request.headers.getall("x-forwarded-for", [])
+            chain = ",".join(lines).split(",") if lines else []
             if len(chain) >= self._proxies:
                 text = chain[-self._proxies].strip()
         try:

@@ -120,7 +120,11 @@ class Mirror:
     async def flush_once(self) -> None:
         """Send one batch of every stream that is behind. Raises `StreamsUnavailable`."""
         async with self._sending:
-            await self._flush_once()
+            try:
+                await self._flush_once()
+            except asyncio.CancelledError:
+                self._news.set()  # the process ends, and will flush
+                raise
 
     async def _flush_once(self) -> None:
         self._news.clear()
@@ -130,7 +134,13 @@ class Mirror:
         if not self._behind:
             return
         behind, self._behind = list(self._behind), {}
-        replies = await self._logs.append([_batch(mirrored) for mirrored in behind])
+        try:
+            replies = await self._logs.append([_batch(mirrored) for mirrored in behind])
+        except asyncio.CancelledError:
+            for mirrored in behind:
+                mirrored.position = None  # whether it arrived, nobody knows
+                self._behind[mirrored] = None
+            raise
         for mirrored, at in zip(behind, replies, strict=True):
             self._settle(mirrored, at)
 

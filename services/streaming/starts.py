@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 
 AT_ONCE = 4
 PATIENCE = 0.5  # seconds
@@ -27,11 +29,12 @@ class Starts:
         self._added = False
 
     def add(self, begin: Callable[[], None]) -> None:
-        """Call *begin*, now or soon, after those that were added before."""
+        """Call *begin* in the caller's context, now or soon, after those that were added before."""
         loop = asyncio.get_running_loop()
         self._added = True
         if self._turning:
-            self._waiting.append((loop.time(), begin))
+            # Turns run in the context of whoever set them off, which is another request's.
+            self._waiting.append((loop.time(), partial(copy_context().run, begin)))
         else:
             self._turning = True
             loop.call_soon(self._turn)

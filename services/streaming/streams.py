@@ -146,8 +146,8 @@ class Streams:
 
     def start(self, stream: Readable) -> None:
         """Begin to answer, now or soon, if that is done here and has not happened yet."""
-        if not isinstance(stream, ChatStream):
-            return
+        if not isinstance(stream, ChatStream) or stream.task is not None or stream.log.ended:
+            return  # nobody who waits to begin has to wait for nothing
         self._starts.add(partial(stream.start, self._answer))
 
     async def find(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from functools import partial
 from itertools import pairwise
 
 from services.streaming.starts import Starts
+
+whose: ContextVar[int] = ContextVar("whose")
 
 
 async def turns_of_the_loop(count: int) -> None:
@@ -66,3 +69,18 @@ async def test_after_a_burst_the_next_begins_at_once(loop):
     starts.add(partial(begun.append, 10))
 
     assert begun == list(range(11))
+
+
+async def test_each_answer_of_a_burst_begins_in_the_context_of_its_own_request(loop):
+    """Its log lines carry the request id that they find there."""
+    begun: list[int] = []
+    starts = Starts()
+
+    async def request(number: int) -> None:
+        whose.set(number)
+        starts.add(lambda: begun.append(whose.get()))
+
+    await asyncio.gather(*map(request, range(10)))
+    await turns_of_the_loop(10)
+
+    assert begun == list(range(10))

@@ -208,3 +208,21 @@ async def test_finished_logs_make_room_for_others_oldest_first(make_house):
 
 def _broken(stream) -> None:
     raise LookupError("broken observer")
+
+
+async def test_a_stream_that_has_begun_keeps_nobody_waiting_who_is_to_begin(make_house):
+    """Whoever reads through another process says so again and again."""
+    house = make_house([TextDelta("Hello")], asyncio.Event())
+    first, second = await house.opened(), await house.opened()
+    with first.attach(Reader()), second.attach(Reader()):
+        house.streams.start(first)
+        async with asyncio.timeout(PATIENCE):
+            await house.provider.started.wait()
+        await asyncio.sleep(0.1)  # turns of the loop in which nothing begins
+
+        for _ in range(100):
+            house.streams.start(first)
+        house.streams.start(second)
+
+        assert second.task is not None
+    await house.streams.drain(0)

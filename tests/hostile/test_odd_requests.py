@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import logging
 
 import pytest
 from patience import PATIENCE
@@ -191,3 +192,14 @@ async def test_tls_to_the_plain_port_is_refused(node):
         wire.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500 + b"\r\n\r\n")
 
         assert (await wire.response()).status == 400
+
+
+async def test_a_body_of_no_bytes_is_no_error_in_the_log(node, caplog):
+    """Many clients send `Content-Length: 0` with whatever has no body."""
+    with caplog.at_level(logging.ERROR, logger="sanic.error"):
+        async with connected(node.port) as wire:
+            wire.send(PING.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n") + PING)
+            answers = [await wire.response(), await wire.response()]
+
+    assert [answer.status for answer in answers] == [200, 200]
+    assert caplog.messages == []

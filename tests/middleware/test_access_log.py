@@ -47,11 +47,14 @@ async def test_an_error_is_logged_with_its_status(app, lines, path, status):
     assert line["extra"]["status"] == status
 
 
-async def test_a_chat_is_logged_when_it_is_received_and_not_when_its_headers_leave(app, lines):
+@pytest.mark.parametrize("path", ["/api/v1/chat", "/api/v1/chat/"])
+async def test_a_chat_is_logged_when_it_is_received_and_not_when_its_headers_leave(
+    app, lines, path
+):
     """Its end is logged by the stream, which alone knows it."""
     async with client_of(app) as client:
         response = await client.session.post(
-            client.server.url("/api/v1/chat"), headers={"x-request-id": "mine"}
+            client.server.url(path), headers={"x-request-id": "mine"}
         )
 
         (line,) = said(lines, "Chat request received", "Request finished")
@@ -61,7 +64,7 @@ async def test_a_chat_is_logged_when_it_is_received_and_not_when_its_headers_lea
     assert line["extra"] == {
         "request_id": "mine",
         "method": "POST",
-        "path": "/api/v1/chat",
+        "path": path,
         "client": "127.0.0.1",
     }
 

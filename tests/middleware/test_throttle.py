@@ -75,6 +75,15 @@ async def test_behind_a_proxy_each_client_counts_for_itself():
     assert [first.status, other.status, again.status] == [200, 200, 429]
 
 
+async def test_who_comes_past_the_proxy_is_known_by_the_connection():
+    """Not one name for all of them."""
+    async with client_of(throttled(requests="1/hour", proxies="1")) as client:
+        past = await client.get("/closed", bearer())
+        through = await client.get("/closed", bearer() | seen_from("127.0.0.1"))
+
+    assert [past.status, through.status] == [200, 429]
+
+
 async def test_what_a_client_writes_into_the_chain_is_not_believed():
     """The proxy appends; only as many entries as there are proxies are theirs."""
     async with client_of(throttled(requests="1/hour", proxies="1")) as client:
