@@ -29,6 +29,10 @@ from settings.development import development_token
 from tests.process.process_service import Service, started
 
 CHAT = "/api/v1/chat"
+# One user alone would have a memory of 60,000 messages after half an hour, and a search that holds more the
+# longer it goes on.
+USERS = 1_000
+VISIT = 20  # acts of one user on end
 # Caches and pools fill, and the allocator finds its size; then memory has to stay.
 WARM_UP = 3.0  # seconds, or this part of the time
 WARM_UP_PART = 0.1
@@ -49,23 +53,34 @@ class Traffic:
         self.done: Counter[str] = Counter()
         self._service = service
         self._random = random.Random(seed)
-        token = development_token(Settings(), ttl=86_400)
-        self._headers = {"Authorization": f"Bearer {token}"}
 
     async def run(self, seconds: float, *, clients: int = 32) -> None:
         """Keep *clients* busy for *seconds*. Raises what a client did not expect."""
         until = asyncio.get_running_loop().time() + seconds
-        connector = aiohttp.TCPConnector(limit=0)
         async with (
-            aiohttp.ClientSession(headers=self._headers, connector=connector) as session,
+            aiohttp.TCPConnector(limit=0) as connector,
             asyncio.TaskGroup() as group,
         ):
             for _ in range(clients):
-                group.create_task(self._client(session, until))
+                group.create_task(self._client(connector, until))
 
-    async def _client(self, session: aiohttp.ClientSession, until: float) -> None:
-        acts = (self._read, self._hang_up, self._stop, self._repeat, self._page, self._fail)
+    async def _client(self, connector: aiohttp.BaseConnector, until: float) -> None:
         while asyncio.get_running_loop().time() < until:
+            token = development_token(
+                Settings(), user_id=f"user-{self._random.randrange(USERS)}", ttl=86_400
+            )
+            async with aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {token}"},
+                connector=connector,
+                connector_owner=False,
+            ) as session:
+                await self._visit(session, until)
+
+    async def _visit(self, session: aiohttp.ClientSession, until: float) -> None:
+        acts = (self._read, self._hang_up, self._stop, self._repeat, self._page, self._fail)
+        for _ in range(VISIT):
+            if asyncio.get_running_loop().time() >= until:
+                return
             act = self._random.choice(acts)
             await act(session)
             self.done[act.__name__.strip("_")] += 1

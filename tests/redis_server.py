@@ -64,6 +64,11 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def restart(self) -> None:
+        """End it without warning, and start it again."""
+        self.kill()
+        self.start()
+
     def freeze(self) -> None:
         """Accept connections and answer nothing, until `thaw`."""
         self._signal(signal.SIGSTOP)

@@ -142,16 +142,18 @@ class Answer:
 
     async def next_event(self) -> ServerEvent:
         """The next event. Raises `EndOfStream`."""
-        while self._given == len(self.events):
-            await self._more()
+        async with asyncio.timeout(PATIENCE):  # heartbeats would keep it waiting for ever
+            while self._given == len(self.events):
+                await self._more()
         self._given += 1
         return self.events[self._given - 1]
 
     async def read_to_end(self) -> list[ServerEvent]:
         """All events, once the body has ended cleanly. Raises `BadStream` if it is cut."""
         try:
-            while True:
-                await self._more()
+            async with asyncio.timeout(2 * PATIENCE):
+                while True:
+                    await self._more()
         except EndOfStream:
             if not self.complete:
                 raise BadStream(f"cut after {self.body[-200:]!r}") from None

@@ -195,9 +195,11 @@ class Streams:
             return True
         if self._archive is None or not (row := await self._archive.find(stream_id, user_id)):
             return False
-        if row.frames is None and self._shared is not None:
-            await self._once_known(partial(self._shared.stop, stream_id, user_id))
-        return True
+        if row.frames is not None or self._shared is None:
+            return True
+        if await self._once_known(partial(self._shared.stop, stream_id, user_id)):
+            return True
+        raise StreamsUnavailable(retry_after=1)  # nobody was told to stop
 
     def stop_for_others(self, stream_id: str) -> None:
         """Stop an answer for another process, which knows whose it is."""

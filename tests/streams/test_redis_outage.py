@@ -6,6 +6,8 @@ import asyncio
 import time
 
 import pytest
+from databases import Database
+from patience import PATIENCE
 from redis_server import RedisServer
 from whole_answer import WHOLE
 
@@ -15,6 +17,13 @@ TOLD_WITHIN = 10.0  # seconds, the contract's
 BEYOND_LEASES = LEASE + 0.5  # by then the last one has run out
 LOST = b'event: done\ndata: {"finish_reason":"error","code":"STREAM_LOST","events":3}\nid: 03\n\n'
 TWO_WORDS = WHOLE[: WHOLE.index(b'event: token\ndata: {"text":"three "}')]
+
+
+async def archived(environment, count):
+    """Return when so many streams are in the database, where other processes find them."""
+    async with asyncio.timeout(PATIENCE), Database(environment["DATABASE_URL"]) as database:
+        while await database.fetch_val("SELECT count(*) FROM streams") < count:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
 
 
 class Outage:
@@ -112,7 +121,7 @@ async def test_readers_elsewhere_are_told_once_and_in_time_when_redis_stays_away
 
 
 async def test_a_stream_of_which_redis_knows_nothing_yet_is_neither_lost_nor_out_of_reach(
-    start_node, held, go_on, redis
+    start_node, held, go_on, redis, environment
 ):
     """It was told as lost until its process had noticed that Redis is a new one, and a stop said
     that it would stop, and did not."""  # fmt: skip
@@ -121,19 +130,18 @@ async def test_a_stream_of_which_redis_knows_nothing_yet_is_neither_lost_nor_out
         await local.next_event()
         async with one.client.ask("second", key="l") as second:
             await second.next_event()
-            redis.kill()
-            redis.start()
+            await archived(environment, 2)
+            await asyncio.to_thread(redis.restart)
 
             stop = await other.client.stop(second.stream_id)
+            assert stop.status == 202
             await second.read_to_end()
-        redis.kill()
-        redis.start()
+        await asyncio.to_thread(redis.restart)
         async with other.client.resume(local.stream_id, 1) as distant:
             go_on.set()
             await distant.read_to_end()
         await local.read_to_end()
 
-    assert stop.status == 202
     assert second.events[-1].data["finish_reason"] == "aborted"
     assert local.events[0].raw + distant.raw_events == local.raw_events == WHOLE
 
