@@ -12,8 +12,9 @@ from settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
-# After the drain: Sanic's wait for answers on their way (2 s) and the log's last lines (5 s at most).
-EXIT_SLACK = 7
+# After the drain: answers on their way (2 s), the log's last lines (5 s at most), and with a database out of
+# reach four queues and its own end, one after the other (5 s each).
+EXIT_SLACK = 32
 
 
 @pytest.fixture(scope="module")
