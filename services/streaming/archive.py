@@ -105,20 +105,20 @@ class StreamArchive:
             rows: list[Any] = await self._database.fetch_all(sql, values)
         return {row["id"] for row in rows}
 
-    def forget(self, stream_id: str, user_id: str) -> None:
-        """Erase a stream as soon as possible, and its claim. Never blocks or raises."""
+    def forget(self, stream_ids: Collection[str], user_id: str) -> None:
+        """Erase streams of a user as soon as possible, and their claims. Never blocks or raises."""
         for name in [
-            name for name, (held, _) in self._claims.items() if held.stream_id == stream_id
+            name for name, (held, _) in self._claims.items() if held.stream_id in stream_ids
         ]:
             del self._claims[name]
         # Written over what may be on its way, and erased with what has expired.
-        self._rows.put(_Row(stream_id, user_id, None, None, None, None, 0.0))
+        for stream_id in stream_ids:
+            self._rows.put(_Row(stream_id, user_id, None, None, None, None, 0.0))
         self._rows.put(None)
 
     async def erase(self, stream_ids: Collection[str], user_id: str) -> None:
-        """Erase streams of a user, and their claims. Raises `StreamsUnavailable`."""
-        for stream_id in stream_ids:
-            self.forget(stream_id, user_id)
+        """Do as `forget` does, and wait until it is done. Raises `StreamsUnavailable`."""
+        self.forget(stream_ids, user_id)
         async with _in_reach():
             await self._rows.written(lambda row: row is None or row.id in stream_ids)
 

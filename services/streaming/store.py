@@ -61,12 +61,12 @@ class Archive(Protocol):
         """The ids of a user's streams, or of a session's. Raises `StreamsUnavailable`."""
         ...
 
-    def forget(self, stream_id: str, user_id: str) -> None:
-        """Erase a stream as soon as possible, and its claim. Never blocks or raises."""
+    def forget(self, stream_ids: Collection[str], user_id: str) -> None:
+        """Erase streams of a user as soon as possible, and their claims. Never blocks or raises."""
         ...
 
     async def erase(self, stream_ids: Collection[str], user_id: str) -> None:
-        """Erase streams of a user, and their claims. Raises `StreamsUnavailable`."""
+        """Do as `forget` does, and wait until it is done. Raises `StreamsUnavailable`."""
         ...
 
     async def find(self, stream_id: str, user_id: str) -> StoredStream | None:

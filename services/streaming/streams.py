@@ -242,7 +242,7 @@ class Streams:
         """Erase a stream that another process has erased, which knows whose it is."""
         stream = self._register.find(stream_id)
         if stream is not None and self._register.forget(stream) and self._archive is not None:
-            self._archive.forget(stream_id, stream.turn.user_id)
+            self._archive.forget([stream_id], stream.turn.user_id)
 
     async def drain(self, patience: float) -> None:
         """Admit nobody, give running streams *patience* seconds, then end the rest.
