@@ -75,10 +75,14 @@ def _scalar(value: Any, redact: Redactor) -> Scalar:
 
 
 def _word(value: Scalar) -> str:
-    if isinstance(value, str):
-        text = _one_line(value)
-        return json.dumps(text, ensure_ascii=False) if " " in text else text
-    return json.dumps(value)
+    match value:
+        case str():
+            text = _one_line(value)
+            return json.dumps(text, ensure_ascii=False) if " " in text else text
+        case True | False | None:
+            return json.dumps(value)
+        case _:
+            return repr(value)  # what JSON has for a number, too
 
 
 def _one_line(text: str) -> str:

@@ -81,8 +81,11 @@ class LogWriter:
                 # Entries may be dropped between these two; such a count is a hint, not an account.
                 count, self._dropped = self._dropped, 0
                 batch.append(_notice("Log lines dropped", count=count))
+            lines: dict[Encode, bytes] = {}  # two outputs may want the same ones
             for output in self._outputs:
-                self._write(output, batch)
+                if output.encode not in lines:
+                    lines[output.encode] = _encoded(output.encode, batch)
+                self._write(output, lines[output.encode])
         for output in self._outputs:
             output.target.close()
 
@@ -101,10 +104,9 @@ class LogWriter:
             if not more:
                 return
 
-    def _write(self, output: Output, batch: Sequence[Entry]) -> None:
-        lines = "".join(f"{_encoded(output, entry)}\n" for entry in batch)
+    def _write(self, output: Output, lines: bytes) -> None:
         try:
-            output.target.write(lines.encode("utf-8", "backslashreplace"))
+            output.target.write(lines)
             output.broken = False
         except (OSError, ValueError) as exc:  # ValueError: the file object is closed
             if not output.broken:
@@ -112,13 +114,18 @@ class LogWriter:
                 self.put(_notice("Log output fails", output=output.name, error=str(exc)))
 
 
-def _encoded(output: Output, entry: Entry) -> str:
+def _encoded(encode: Encode, batch: Sequence[Entry]) -> bytes:
+    lines = "".join(f"{_line(encode, entry)}\n" for entry in batch)
+    return lines.encode("utf-8", "backslashreplace")
+
+
+def _line(encode: Encode, entry: Entry) -> str:
     try:
-        return output.encode(entry)
+        return encode(entry)
     except Exception as exc:
         # A field's `__str__` is anybody's code, and the thread must outlive it.
         kind = type(exc).__name__
-        return output.encode(_notice("Log line can't be encoded", line=entry.message, error=kind))
+        return encode(_notice("Log line can't be encoded", line=entry.message, error=kind))
 
 
 def _notice(message: str, **fields: str | int) -> Entry:
