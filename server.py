@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
 
 import uvloop
@@ -32,20 +33,28 @@ BACKLOG = 2048
 LAST_BYTES = 2.0
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that accepts connections, for `::` of both families. Raises `BadSetting` if it can't."""
+def listen(host: str, port: int, *, silence: float) -> socket.socket:
+    """A socket that accepts connections, for `::` of both families. Raises `BadSetting` if it can't.
+
+    On Linux the kernel cuts a peer that has acknowledged nothing for *silence* seconds (RFC 5482).
+    """
     try:
         if ":" not in host:
-            return socket.create_server((host, port), backlog=BACKLOG)
-        return socket.create_server(
-            (host, port),
-            family=socket.AF_INET6,
-            backlog=BACKLOG,
-            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
-        )
+            listening = socket.create_server((host, port), backlog=BACKLOG)
+        else:
+            listening = socket.create_server(
+                (host, port),
+                family=socket.AF_INET6,
+                backlog=BACKLOG,
+                dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+            )
     except OSError as exc:
         reason = os.strerror(exc.errno or 0)
         raise BadSetting(f"PORT: can't listen on {host}:{port}: {reason}") from exc
+    if sys.platform == "linux":
+        # Handed on to what is accepted, which saves every connection a call.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence * 1000))
+    return listening
 
 
 def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from time import monotonic
 
 from loguru import logger
@@ -15,12 +14,10 @@ from blueprints.context import (
     protocol_of,
     request_id_of,
     services_of,
-    settings_of,
     transport_of,
 )
 from services.streaming import sse
 from services.streaming.log import Readable
-from settings import seconds
 
 HEADERS = {
     "cache-control": "no-cache, no-store, must-revalidate, no-transform",
@@ -92,7 +89,6 @@ class _Connection:
         self._open = False
         # Bytes that came in with the request may have paused reading, and then no FIN is seen.
         self._transport.resume_reading()
-        _limit_silence(self._transport, seconds(settings_of(request).server.write_timeout_ms))
 
     def wake(self) -> None:
         """Write what is new, or call `relay` to do it."""
@@ -154,10 +150,3 @@ class _PlainConnection(_Connection):
     def _write(self, data: bytes) -> None:
         self._transport.write(data)
         self._protocol._time = monotonic()
-
-
-def _limit_silence(transport: asyncio.Transport, limit: float) -> None:
-    """Let the kernel cut a peer that has not acknowledged anything for *limit* seconds (RFC 5482)."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limit * 1000))

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from sanic.exceptions import BadRequest, RequestTimeout
-from sanic.headers import format_http1_response
 from sanic.http import Http, Stage
 from sanic.server import HttpProtocol
 
 from blueprints.gate import Gate
 from blueprints.request_head import is_sound
+from blueprints.response_head import stream_head
 
 # How long the body of a request that was answered without it may still take, in seconds.
 LINGER = 1.0
@@ -87,18 +87,24 @@ class StrictHttp(Http):
             self.expecting_continue = False
             self.request_body = None
             self.keep_alive = False
-        if self.request.version == "1.0" and data and not end_stream:
-            await self._begin_until_close(data)
+        if data and not end_stream:
+            await self._begin_stream(data)
         else:
             await super().http1_response_header(data, end_stream)
 
-    async def _begin_until_close(self, data: bytes) -> None:
-        """Answer a client that knows no chunks: its response ends with the connection."""
-        self.keep_alive = False
-        self.response.headers["connection"] = "close"
-        head = format_http1_response(self.response.status, self.response.processed_headers)
-        await self._send(head + data)
-        self.response_func = self._continue_until_close
+    async def _begin_stream(self, data: bytes) -> None:
+        """Send the head and the first part of a response that has no length."""
+        headers = self.response.headers
+        if self.request.version == "1.0":
+            # A client that knows no chunks: its response ends with the connection.
+            self.keep_alive = False
+            self.response_func = self._continue_until_close
+        else:
+            headers["transfer-encoding"] = "chunked"
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+            self.response_func = self.http1_response_chunked
+        headers["connection"] = "keep-alive" if self.keep_alive else "close"
+        await self._send(stream_head(self.response) + data)
         self.stage = Stage.RESPONSE
 
     async def _continue_until_close(self, data: bytes, end_stream: bool) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,6 +25,7 @@ from sanic.server import HttpProtocol
 from sanic.server.async_server import AsyncioServer
 
 from blueprints.protocol import StrictProtocol
+from server import listen
 
 
 class SanicServer:
@@ -49,7 +49,7 @@ class SanicServer:
         """Run the start listeners and accept; what a listener raises comes out here, cleaned up."""
         # TouchUp rewrites Sanic's classes for one app's signals: a second app would break on it.
         self.app.config.TOUCHUP = self.app.config.MOTD = False
-        listening = socket.create_server((self.host, 0))
+        listening = listen(self.host, 0, silence=self.app.config.RESPONSE_TIMEOUT)
         self.port = listening.getsockname()[1]
         server: AsyncioServer = await self.app.create_server(
             sock=listening,

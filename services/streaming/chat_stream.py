@@ -106,7 +106,9 @@ class ChatStream:
     def start(self, answer: Answer) -> None:
         """Begin to answer, once; later calls and calls after the end do nothing."""
         if self._task is None and not self.log.ended:
-            self._task = asyncio.create_task(self._produce(answer), name=f"stream {self.id}")
+            self._task = asyncio.create_task(
+                self._produce(answer), name=f"answer to {self.turn.request_id}"
+            )
             self._task.add_done_callback(self._task_done)
 
     def expect_reader(self) -> None:

@@ -262,7 +262,8 @@ class Streams:
         self._refuse_if_draining()
         if self._register.room.full:
             raise Overloaded(retry_after=1)
-        stream_id = f"str_{secrets.token_urlsafe(15)}"
+        # A plain stream can't be asked for again, so it needs no name.
+        stream_id = f"str_{secrets.token_urlsafe(15)}" if turn.resumable else ""
         shared = self._shared if turn.resumable else None
         if shared is None:
             return await self._admitted(stream_id, turn, admit, claim)
