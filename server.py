@@ -29,6 +29,9 @@ from settings import BadSetting
 
 # Connects wait here while the loop is busy; Sanic's 100 turns a thousand at once into second-long waits.
 BACKLOG = 2048
+# How long a thread that computes may keep the interpreter from the event loop, in seconds. Python's 5 ms are
+# waited for at every turn of the loop: beside such a thread the p99 of an echo was 16 ms, and 2.5 with this.
+SWITCH_INTERVAL = 0.001
 # After the drain every answer is complete; this is for the last bytes on their way, in seconds.
 LAST_BYTES = 2.0
 
@@ -63,6 +66,7 @@ def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], Non
     Raises what the app's own start raises.
     """
     _raise_descriptor_limit()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(app, listening, on_ready))
 
