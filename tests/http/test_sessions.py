@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from chat_client import ChatClient
-from scripted_provider import ScriptedProvider, says
+from scripted_provider import STOP, ScriptedProvider, says
 
-from services.events import TextDelta
+from services.events import TextDelta, Usage
 from settings import Settings
 from settings.development import development_token
 
@@ -37,6 +37,19 @@ async def test_the_next_prompt_has_the_sessions_earlier_turns(serving):
         ("assistant", "Nice to meet you, Ada."),
         ("user", "What is my name?"),
     ]
+
+
+async def test_a_session_goes_on_after_an_answer_that_took_much_reasoning(serving):
+    """Providers bill what a model thinks as output; none of it is in a later prompt."""
+    billed = Usage(tokens_in=5, tokens_out=2_100, model="o4-mini")
+    provider = ScriptedProvider((TextDelta("391"),), (billed, STOP))
+    client = await serving(provider=provider)
+
+    await client.ask("What is 17 times 23?", sessionId=SESSION)
+    await client.ask("And half of it?", sessionId=SESSION)
+
+    said = [message.content for message in provider.asked[1].messages]
+    assert said == ["What is 17 times 23?", "391", "And half of it?"]
 
 
 async def test_what_was_just_said_can_be_read_at_once(serving):
