@@ -82,7 +82,7 @@ class Recall:
             for passage in found or ()
             if passage.relevance >= policy.min_relevance_score and passage.text not in known
         ]
-        text, results = pack(
+        text, results = await pack(
             relevant[: policy.top_k],
             turn.message,
             known=known,

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -214,6 +216,32 @@ async def test_the_log_says_what_the_guide_shows(log_lines: list[Any]) -> None:
     assert fields["total_tokens"] > 0
 
 
+@pytest.mark.parametrize("length", [4_000, 60_000])
+async def test_long_texts_hold_up_nobody_for_long(length: int) -> None:
+    """Clipping all fifty texts at once took 85 ms with 4,000 characters each, 416 with 60,000."""
+    sentence = "The gardener watered forty tulips beside the old brick wall this morning. "
+    texts = [f"{n}. {sentence * (length // len(sentence))}" for n in range(50)]
+    near = iter(_passage(text, said_at=MAY + timedelta(hours=1)) for text in texts[10:])
+    found = [_passage(text, around=tuple(islice(near, 4))) for text in texts[:10]]
+    spent, slices = thread_time(), []
+
+    async def others() -> None:
+        nonlocal spent
+        while True:
+            slices.append(thread_time() - spent)
+            spent = thread_time()
+            await asyncio.sleep(0)
+
+    streams = asyncio.create_task(others())
+    recollection = await _recall(Found(*found)).recall(turn("How many tulips did she water?"))
+    await asyncio.sleep(0)
+    streams.cancel()
+
+    assert recollection.event.passages == 10
+    assert max(slices) < 0.025
+    assert sum(slices) < 0.2
+
+
 passages = st.lists(
     st.builds(_passage, st.text(min_size=1, max_size=300), around=st.just(())), max_size=8
 )
@@ -228,8 +256,8 @@ def test_the_budget_is_never_exceeded(
     def count(text: str) -> int:
         return -(-len(text.encode("utf-8", "replace")) // 4)
 
-    text, packed = pack(
-        results, "anything", known=(), sentences=sentences, budget=budget, count=count
+    text, packed = asyncio.run(
+        pack(results, "anything", known=(), sentences=sentences, budget=budget, count=count)
     )
 
     assert count(text) <= budget
