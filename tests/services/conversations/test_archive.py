@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,52 @@ async def test_what_was_told_in_one_session_is_recalled_in_another(archive: Arch
     assert background.history == ()
     assert background.recalled is not None
     assert background.recalled.passages >= 1
+
+
+class Searched:
+    """A memory that is searched for nothing, and says when."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def search(
+        self, user_id: str, query: str, *, limit: int, session_id: str | None = None
+    ) -> Sequence[Passage]:
+        self.begun.set()
+        return ()
+
+    async def add(self, turn: Turn, answer: str) -> None:
+        raise NotImplementedError
+
+    async def forget(self, user_id: str, session_id: str | None = None) -> None:
+        raise NotImplementedError
+
+
+class AfterTheSearch(Archive):
+    """An archive whose history comes only when memory is being searched."""
+
+    begun: asyncio.Event
+
+    async def history(self, turn: Turn, *, budget: int) -> Sequence[Message]:
+        await self.begun.wait()
+        return [Message("user", "before")]
+
+
+async def test_history_and_memory_are_looked_up_side_by_side(
+    conversations: Conversations,
+) -> None:
+    """With both slow, a turn waits for one second, not for two."""
+    memory = Searched()
+    archive = AfterTheSearch(conversations, memory)
+    archive.begun = memory.begun
+    recall = Recall(memory, RecallPolicy(timeout=60), count=_words)
+    context = ConversationContext(archive, recall, history_budget=1000)
+
+    async with asyncio.timeout(10):
+        background = await context.background(replace(asked("again"), use_memory=True))
+
+    assert background.history == (Message("user", "before"),)
+    assert background.recalled is not None
 
 
 async def test_memory_is_left_alone_unless_asked_for(archive: Archive) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
-from time import thread_time
+from time import perf_counter, thread_time
 from typing import Any
 
 import pytest
@@ -88,7 +88,7 @@ async def test_what_is_relevant_goes_into_the_prompt() -> None:
     recollection = await _recall(memory).recall(turn("my dog?", session="session-9"))
 
     assert _lines(recollection.text) == ['2026-05-08 user: "My dog is called Biscuit"']
-    assert memory.asked == [("alice", "my dog?", 10, "session-9")]
+    assert memory.asked == [("alice", "my dog?", 30, "session-9")]
     event = recollection.event
     assert (event.passages, event.tokens, event.degraded) == (1, _words(recollection.text), False)
 
@@ -214,6 +214,36 @@ async def test_the_log_says_what_the_guide_shows(log_lines: list[Any]) -> None:
     assert fields["memory_ms"] >= 0
     assert (fields["request_id"], fields["results_count"]) == ("req_77", 1)
     assert fields["total_tokens"] > 0
+
+
+async def test_the_search_goes_on_while_something_else_is_done() -> None:
+    """The history is read meanwhile, and what is in it is left out all the same."""
+    memory = Found(_passage("in the prompt"), _passage("news"))
+
+    async with _recall(memory).searching(turn("n")) as search:
+        await asyncio.sleep(0)
+        searched = list(memory.asked)
+        recollection = await search.recollect([Message("user", "in the prompt")])
+
+    assert searched == memory.asked != []
+    assert _lines(recollection.text) == ['2026-05-08 user: "news"']
+
+
+async def test_the_deadline_counts_from_the_beginning_of_the_search() -> None:
+    """Whoever has waited for something else meanwhile does not wait once more."""
+    memory = Slow()
+    recall = _recall(memory, timeout=0.5)
+
+    async with recall.searching(turn("n")) as search:
+        await asyncio.sleep(0.5)
+        began = perf_counter()
+        recollection = await search.recollect(())
+        waited = perf_counter() - began
+
+    assert recollection.event.degraded
+    assert waited < 0.5
+    memory.release.set()
+    await recall.close()
 
 
 @pytest.mark.parametrize("length", [4_000, 60_000])
