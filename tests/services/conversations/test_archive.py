@@ -13,6 +13,7 @@ from finished import asked
 from postgres import PostgresServer
 
 from services.context import ConversationContext
+from services.errors import Unavailable
 from services.memory import Passage
 from services.memory.embedded import EmbeddedMemory
 from services.memory.recall import Recall, RecallPolicy
@@ -181,6 +182,30 @@ async def test_a_dead_memory_does_not_hold_up_conversations(
         history = await archive.history(asked("again"), budget=1000)
 
     assert [message.content for message in history] == ["hello", "hi", "more", "ok"]
+
+
+class Deaf(EmbeddedMemory):
+    """A memory that stores what it is told, and once says that it could not."""
+
+    failed = False
+
+    async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
+        await super().add_all(said)
+        if not self.failed:
+            self.failed = True
+            raise Unavailable
+
+
+async def test_a_lost_acknowledgement_makes_no_memory_twice(
+    conversations: Conversations, database: Database
+) -> None:
+    async with Archive(conversations, Deaf(database), Pace(retry=0.01)).writing() as archive:
+        archive.keep(asked("swordfish"), "noted", finish_reason="stop")
+        archive.keep(asked("marlin", session=None), "noted", finish_reason="stop")
+        await archive.settled()
+
+    remembered = await database.fetch_all("SELECT content FROM memory")
+    assert sorted(row["content"] for row in remembered) == ["marlin", "noted", "noted", "swordfish"]
 
 
 async def test_turns_outlive_a_crash_of_the_database(postgres_server: PostgresServer) -> None:
