@@ -202,7 +202,7 @@ class _Opening:
         def observe(stream: ChatStream) -> None:
             for event in stream.report.telemetry():
                 sink.record(event)
-            if finish := stream.report.finish:
+            if (finish := stream.report.finish) and not stream.erased:
                 archive.keep(stream.turn, stream.text, finish_reason=finish.reason)
 
         streams = Streams(
