@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
 from statistics import median, quantiles
@@ -51,7 +51,8 @@ _VOCABULARY: Final = [
 ]  # fmt: skip
 _INDEXES: Final = """
     SELECT indexname AS name, indexdef AS definition FROM pg_indexes
-    WHERE indexname IN ('memory_terms', 'memory_said_at')"""
+    WHERE indexname = 'memory_terms'"""
+_APART: Final = timedelta(minutes=1)
 _WEIGHTS: Final = list(accumulate(1 / (rank + 10) for rank in range(len(_VOCABULARY))))
 
 
@@ -67,12 +68,15 @@ async def fill(
 ) -> None:
     """Give each of *users* so many messages, through the statement that remembers a turn."""
     index = SqliteIndex() if dialect_of(database) == "sqlite" else PostgresIndex()
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) - number * _APART
     roles: tuple[Role, ...] = ("user", "assistant") * (_SESSION // 2)
     async with database.connection() as connection, connection.transaction():
         for owner in map(Owner, users):
             for session in range(number // _SESSION):
-                texts = [entry(owner, f"s-{session}", role, message(chance), now) for role in roles]
+                texts = [
+                    entry(owner, f"s-{session}", role, message(chance), now + n * _APART)
+                    for n, role in enumerate(roles, session * _SESSION)
+                ]
                 await index.insert(connection, texts)
 
 
@@ -85,7 +89,7 @@ async def _fill_others(database: Database, chance: random.Random, number: int) -
 
 @asynccontextmanager
 async def _indexed_at_the_end(database: Database) -> AsyncIterator[None]:
-    """Leave Postgres' indexes of messages away while the block runs: a million would take an hour."""
+    """Leave Postgres' index of terms away while the block runs: a million would take an hour."""
     if dialect_of(database) == "sqlite":
         yield
         return

@@ -1,7 +1,8 @@
 """What memory costs the first token: `python -m bench.memory_ttft --mine 10000`.
 
 Asks the service, with its stub provider and SQLite, the same questions in turn with and without
-`useMemory`, one after the other; what the search took is what the telemetry says.
+`useMemory`, one after the other and in one session, whose history is read too; what the search
+took is what the telemetry says.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from settings import Settings
 from settings.development import development_token
 
 _USER: Final = "bench"
+_SESSION: Final = "session-20260508-135600-be0c"
 
 
 async def _first_token(
     http: aiohttp.ClientSession, url: str, question: str, *, memory: bool
 ) -> float:
     began = time.perf_counter()
-    body = {"message": question, "useMemory": memory}
+    body = {"message": question, "useMemory": memory, "sessionId": _SESSION}
     async with http.post(url, json=body) as answer:
         answer.raise_for_status()
         taken = 0.0

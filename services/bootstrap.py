@@ -202,14 +202,8 @@ class _Opening:
         def observe(stream: ChatStream) -> None:
             for event in stream.report.telemetry():
                 sink.record(event)
-            finish, usage = stream.report.finish, stream.report.usage
-            if finish is not None:
-                archive.keep(
-                    stream.turn,
-                    stream.text,
-                    finish_reason=finish.reason,
-                    tokens_out=usage.tokens_out if usage else None,
-                )
+            if (finish := stream.report.finish) and not stream.erased:
+                archive.keep(stream.turn, stream.text, finish_reason=finish.reason)
 
         streams = Streams(
             Chat(provider, context, system_prompt=settings.chat.system_prompt).answer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.chat import Background
 from services.memory.recall import Recall
 from services.storage.archive import Archive
-from services.turn import Turn
+from services.turn import Message, Turn
 
 
 class ConversationContext:
@@ -17,9 +17,16 @@ class ConversationContext:
         self._history_budget = history_budget
 
     async def background(self, turn: Turn) -> Background:
-        """What is known that bears on *turn*. Never raises; both parts have their deadlines."""
-        history = tuple(await self._archive.history(turn, budget=self._history_budget))
+        """What is known that bears on *turn*. Never raises; both parts have their deadlines.
+
+        They run side by side, so that a turn waits for the slower one, not for both.
+        """
         if not turn.use_memory:
-            return Background(history=history)
-        recollection = await self._recall.recall(turn, history)
+            return Background(history=await self._history(turn))
+        async with self._recall.searching(turn) as search:
+            history = await self._history(turn)
+            recollection = await search.recollect(history)
         return Background(recollection.text, history, recollection.event)
+
+    async def _history(self, turn: Turn) -> tuple[Message, ...]:
+        return tuple(await self._archive.history(turn, budget=self._history_budget))

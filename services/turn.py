@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import dropwhile, groupby
 from typing import Literal, TypeAlias
 
 Role: TypeAlias = Literal["user", "assistant"]
@@ -54,3 +55,17 @@ class Prompt:
     def question(self) -> str:
         """The user's message, the last one."""
         return self.messages[-1].content
+
+    @property
+    def alternating(self) -> tuple[Message, ...]:
+        """The messages, the user's first, with what one role said in a row as one message.
+
+        Two of the user's follow each other when the first got no answer. OpenAI takes them, Anthropic
+        joins them itself (https://docs.anthropic.com/en/api/messages), but the chat templates
+        of many models that servers with OpenAI's dialect run refuse them, then and in each turn after.
+        """
+        opened = dropwhile(lambda said: said.role != "user", self.messages)
+        return tuple(
+            Message(role, "\n\n".join(message.content for message in said))
+            for role, said in groupby(opened, key=lambda message: message.role)
+        )

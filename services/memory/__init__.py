@@ -39,7 +39,7 @@ class Memory(Protocol):
         ...
 
     async def add(self, turn: Turn, answer: str) -> None:
-        """Remember *turn* and its *answer*."""
+        """Remember *turn* and its *answer*; the same again changes nothing."""
         ...
 
     async def forget(self, user_id: str, session_id: str | None = None) -> None:
@@ -52,5 +52,8 @@ class BulkMemory(Memory, Protocol):
     """A memory that is quicker with many turns at once."""
 
     async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
-        """Remember turns and their answers: all of them, or none if it raises."""
+        """Remember turns and their answers: all of them, or none if it raises.
+
+        If an outage left open which of both it was, it is asked again.
+        """
         ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from uuid import uuid4
 
 from databases import Database
 from databases.core import Connection
@@ -18,6 +17,7 @@ from services.memory.scoring import contenders, coverage, in_context, rank
 from services.memory.sqlite import SqliteIndex
 from services.memory.store import Store, passages
 from services.memory.terms import QueryTerms, query_terms
+from services.memory.turn_key import turn_key
 from services.storage.dialect import dialect_of
 from services.storage.migrations import migrate
 from services.storage.outages import outages_translated
@@ -51,12 +51,13 @@ class EmbeddedMemory:
     async def add(self, turn: Turn, answer: str) -> None:
         """Remember *turn* and its *answer*, said at `turn.asked_at`; blank texts are left out.
 
-        A turn without a session is remembered as a session of its own.
+        A turn without a session is remembered as a session of its own. Adding the same turn again,
+        because it was not known whether it is there, does not make it twice.
         """
         await self.add_all([(turn, answer)])
 
     async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
-        """Remember turns and their answers: all of them, or none."""
+        """Remember turns and their answers, see `add`: all of them, or none."""
         remembered = []
         for turn, answer in said:
             if entries := _entries(turn, answer):
@@ -121,7 +122,7 @@ class EmbeddedMemory:
 
 def _entries(turn: Turn, answer: str) -> list[Entry]:
     owner = Owner(turn.user_id)
-    session_id = turn.session_id or f"once-{uuid4().hex}"
+    session_id = turn.session_id or f"once-{turn_key(turn)}"
     said: list[tuple[Role, str]] = [("user", turn.message), ("assistant", answer)]
     return [
         entry(owner, session_id, role, text, turn.asked_at) for role, text in said if text.strip()

@@ -37,7 +37,7 @@ class PostgresIndex:
         return await _fetch(connection, f"SELECT {columns} {source}", values)
 
     async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Add messages, and their terms to the index, as one."""
+        """Add the messages that are not there yet, and their terms to the index, as one."""
         await _fetch(connection, _INSERT, {
             "owner": entries[0].owner,
             "session_id": entries[0].session_id,
@@ -70,24 +70,5 @@ _POSTINGS: Final = (
     "SELECT messages, words, ids FROM memory_postings(:owner, CAST(:terms AS text[]))"
 )
 
-# The first insert's row lock makes one owner's writes wait for each other, and what it returns is
-# true after the wait; a number counted by a query of this statement would not be.
-_INSERT = """
-    WITH owned AS (
-        INSERT INTO memory_owners (owner, messages, words) VALUES (:owner, :messages, :words)
-        ON CONFLICT (owner) DO UPDATE SET messages = memory_owners.messages + excluded.messages,
-                                          words = memory_owners.words + excluded.words
-        RETURNING id
-    ), session AS (
-        INSERT INTO memory_sessions (owner, session_id, messages)
-        SELECT id, :session_id, :messages FROM owned
-        ON CONFLICT (owner, session_id)
-        DO UPDATE SET messages = memory_sessions.messages + excluded.messages
-        RETURNING id, owner, messages
-    )
-    INSERT INTO memory (id, owner, length, is_question, role, said_at, speaker, content, terms)
-    SELECT (s.id << 24) | (s.messages - :messages + e.number), s.owner, e.length, e.is_question,
-           e.role, e.said_at, e.speaker, e.content, array_to_tsvector(string_to_array(e.terms, ' '))
-    FROM session s, json_to_recordset(CAST(:entries AS json)) AS e (
-        number integer, role text, said_at bigint, length integer, is_question boolean,
-        speaker text, content text, terms text)"""
+_INSERT: Final = """
+    SELECT memory_remember(:owner, :session_id, :messages, :words, CAST(:entries AS json))"""

@@ -7,7 +7,8 @@ that matter and packed into a budget of tokens. A slow or broken memory costs th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, Protocol
@@ -20,6 +21,9 @@ from services.memory.packing import pack
 from services.turn import Message, Turn
 
 _CLOSE_TIMEOUT: Final = 1.0
+# Passages asked for beyond those that are wanted, as long as nobody knows which are in the prompt
+# already. A history holds more messages if they are short, but seldom more that bear on a question.
+_SPARE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +70,96 @@ class Recall:
         self._searches: set[asyncio.Task[Sequence[Passage]]] = set()
 
     async def recall(self, turn: Turn, history: Sequence[Message] = ()) -> Recollection:
-        """What bears on *turn* and is not in *history*, the other messages of its prompt, already.
+        """What bears on *turn* and is not in *history*; see `searching`."""
+        async with self.searching(turn) as search:
+            return await search.recollect(history)
 
-        Never raises, and takes no longer than the policy's timeout. Cancelled, it cancels the search.
+    @asynccontextmanager
+    async def searching(self, turn: Turn) -> AsyncIterator[Search]:
+        """A search for *turn*, which goes on while the block does something else.
+
+        Leaving the block cancels it, if it has not ended.
+        """
+        logger.bind(request_id=turn.request_id).info("Retrieving memory context")
+        # A task, because a cancelled search may take a while to end (SQLite finishes a running
+        # query first), and an answer does not wait for that.
+        task = asyncio.create_task(self._found(turn), name=f"memory search {turn.request_id}")
+        self._searches.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            yield Search(turn, task, self._policy, self._count)
+        finally:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Give cancelled searches a moment to end."""
+        if self._searches:
+            await asyncio.wait(self._searches, timeout=_CLOSE_TIMEOUT)
+
+    async def _found(self, turn: Turn) -> Sequence[Passage]:
+        spare = _SPARE if turn.session_id else 1  # the question itself may be found
+        return await self._memory.search(
+            turn.user_id,
+            turn.message,
+            limit=self._policy.top_k + spare,
+            session_id=turn.session_id,
+        )
+
+    def _ended(self, search: asyncio.Task[Sequence[Passage]]) -> None:
+        self._searches.discard(search)
+        if not search.cancelled():
+            search.exception()  # asyncio complains about one that nobody looked at
+
+
+class Search:
+    """A search that runs, and may take as long as *policy* says from now on."""
+
+    def __init__(
+        self,
+        turn: Turn,
+        task: asyncio.Task[Sequence[Passage]],
+        policy: RecallPolicy,
+        count: Callable[[str], int],
+    ) -> None:
+        self._turn = turn
+        self._task = task
+        self._policy = policy
+        self._count = count
+        self._began = perf_counter()
+        self._took: float | None = None
+        task.add_done_callback(self._note)
+
+    async def recollect(self, history: Sequence[Message]) -> Recollection:
+        """What bears on the turn and is not in *history*, the other messages of its prompt, already.
+
+        Never raises, and waits no longer than the policy's timeout, counted from the search's
+        beginning.
         """
         policy = self._policy
-        log = logger.bind(request_id=turn.request_id)
-        log.info("Retrieving memory context")
-        started = perf_counter()
+        found = await self._outcome()
+        # Not the wait for the history, which somebody may have had in between.
+        searched = perf_counter() - self._began if self._took is None else self._took
+        packing = perf_counter()
         # What is in the prompt may be found as well, and must not take another's place.
-        found = await self._search(turn, policy.top_k + len(history))
-        known = {turn.message, *(message.content for message in history)}
+        known = {self._turn.message, *(message.content for message in history)}
         relevant = [
             passage
             for passage in found or ()
             if passage.relevance >= policy.min_relevance_score and passage.text not in known
         ]
-        text, results = pack(
+        text, results = await pack(
             relevant[: policy.top_k],
-            turn.message,
+            self._turn.message,
             known=known,
             sentences=policy.clip_sentences,
             budget=policy.token_budget,
             count=self._count,
         )
         tokens = self._count(text) if text else 0
-        event = Recalled(results, tokens, perf_counter() - started, degraded=found is None)
-        log.bind(
+        elapsed = searched + perf_counter() - packing
+        event = Recalled(results, tokens, elapsed, degraded=found is None)
+        logger.bind(
+            request_id=self._turn.request_id,
             memory_ms=round(event.elapsed * 1000),
             results_count=results,
             total_tokens=tokens,
@@ -100,25 +167,11 @@ class Recall:
         ).info("Memory retrieval completed")
         return Recollection(text, event)
 
-    async def close(self) -> None:
-        """Give cancelled searches a moment to end."""
-        if self._searches:
-            await asyncio.wait(self._searches, timeout=_CLOSE_TIMEOUT)
-
-    async def _search(self, turn: Turn, limit: int) -> Sequence[Passage] | None:
+    async def _outcome(self) -> Sequence[Passage] | None:
         """What memory finds, or None if it was too late or failed."""
-        # A task, because a cancelled search may take a while to end (SQLite finishes a running
-        # query first), and an answer does not wait for that.
-        search = asyncio.create_task(
-            self._found(turn, limit), name=f"memory search {turn.request_id}"
-        )
-        self._searches.add(search)
-        search.add_done_callback(self._ended)
-        try:
-            await asyncio.wait({search}, timeout=self._policy.timeout)
-        finally:
-            search.cancel()
-        log = logger.bind(request_id=turn.request_id)
+        search, log = self._task, logger.bind(request_id=self._turn.request_id)
+        left = self._policy.timeout - (perf_counter() - self._began)
+        await asyncio.wait({search}, timeout=max(left, 0.0))
         if not search.done() or search.cancelled():
             log.warning("Memory search did not finish")
             return None
@@ -128,12 +181,5 @@ class Recall:
             return None
         return search.result()
 
-    async def _found(self, turn: Turn, limit: int) -> Sequence[Passage]:
-        return await self._memory.search(
-            turn.user_id, turn.message, limit=limit, session_id=turn.session_id
-        )
-
-    def _ended(self, search: asyncio.Task[Sequence[Passage]]) -> None:
-        self._searches.discard(search)
-        if not search.cancelled():
-            search.exception()  # asyncio complains about one that nobody looked at
+    def _note(self, task: asyncio.Task[Sequence[Passage]]) -> None:
+        self._took = perf_counter() - self._began

@@ -38,7 +38,7 @@ class SqliteIndex:
         return rows
 
     async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Add messages, and their terms to the index, as one."""
+        """Add the messages that are not there yet, and their terms to the index, as one."""
         await connection.execute(_INSERT, {"entries": as_json(entries)})
 
 
@@ -48,10 +48,17 @@ _POSTINGS = """
     FROM memory_owners o, json_each(:terms) term
     WHERE o.owner = :owner"""
 
-# One statement is its own transaction. Triggers on `memory_incoming` distribute the columns.
+# One statement is its own transaction. Triggers on `memory_incoming` distribute the columns. What
+# somebody said in a session at one microsecond is the same text, or written again.
 _INSERT = """
     INSERT INTO memory_incoming
     SELECT value ->> 'owner', value ->> 'session_id', value ->> 'role', value ->> 'said_at',
            value ->> 'length', value ->> 'is_question', value ->> 'speaker', value ->> 'content',
            value ->> 'terms'
-    FROM json_each(:entries)"""
+    FROM json_each(:entries)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM memory_owners o CROSS JOIN memory_sessions s CROSS JOIN memory m
+        WHERE o.owner = value ->> 'owner'
+          AND s.owner = o.id AND s.session_id = value ->> 'session_id'
+          AND m.owner = o.id AND m.said_at = value ->> 'said_at' AND m.id >> 24 = s.id
+          AND m.role = value ->> 'role' AND m.content = value ->> 'content')"""

@@ -42,7 +42,7 @@ class Index(Protocol):
         ...
 
     async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Add messages, and their terms to the index, as one."""
+        """Add the messages that are not there yet, and their terms to the index, as one."""
         ...
 
 

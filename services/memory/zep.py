@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID
 
 from databases import Database
 
 from services.errors import Unavailable
 from services.memory import Passage
+from services.memory.turn_key import turn_key
 from services.memory.zep_api import ZepApi, ZepRefused
 from services.storage.outages import outages_translated
 from services.turn import Role, Turn
@@ -37,7 +36,7 @@ class ZepMemory:
         said = [(role, text) for role, text in said if text.strip()]
         if not said:
             return
-        key = _key(turn)
+        key = turn_key(turn)
         session_id = turn.session_id or f"once-{key}"
         try:
             thread = await self._thread(turn.user_id, session_id)
@@ -105,13 +104,6 @@ class ZepMemory:
     async def _execute(self, sql: str, values: dict[str, str]) -> None:
         with outages_translated():
             await self._database.execute(sql, values)
-
-
-def _key(turn: Turn) -> str:
-    """The same UUID for the same turn, in whichever attempt to add it."""
-    facts = (turn.user_id, turn.session_id, turn.request_id, turn.asked_at, turn.message)
-    digest = blake2b(repr(facts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return str(UUID(bytes=digest, version=4))
 
 
 _USER = "SELECT uuid FROM zep_users WHERE user_id = :user_id"

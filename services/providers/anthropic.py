@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import dropwhile
 from typing import Final
 
 import msgspec
@@ -52,11 +51,11 @@ class Anthropic:
 
     def stream(self, prompt: Prompt) -> Batches:
         """One request; see `Provider.stream`."""
-        # A conversation must open with the user, and a history cut to its budget may not.
-        opened = dropwhile(lambda said: said.role != "user", prompt.messages)
         request = {
             **self._parameters,
-            "messages": [{"role": said.role, "content": said.content} for said in opened],
+            "messages": [
+                {"role": said.role, "content": said.content} for said in prompt.alternating
+            ],
         }
         if prompt.system:
             request["system"] = prompt.system

@@ -69,16 +69,9 @@ class Archive:
         async with self._to_conversations.writing(), self._to_memory.writing():
             yield self
 
-    def keep(
-        self,
-        turn: Turn,
-        answer: str,
-        *,
-        finish_reason: FinishReason,
-        tokens_out: int | None = None,
-    ) -> None:
+    def keep(self, turn: Turn, answer: str, *, finish_reason: FinishReason) -> None:
         """Keep *turn* and its *answer* as far as it came. Never blocks, never raises."""
-        finished = FinishedTurn(uuid4().hex, turn, answer, finish_reason, tokens_out)
+        finished = FinishedTurn(uuid4().hex, turn, answer, finish_reason)
         self._to_conversations.put(finished)
         self._to_memory.put(finished)
 

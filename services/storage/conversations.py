@@ -7,42 +7,40 @@ from asyncio import sleep
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import dropwhile
 from typing import Any, Final
 
 from databases import Database
 
 from services.events import FinishReason
 from services.storage.dialect import dialect_of
+from services.storage.history import PER_MESSAGE, Said, history
 from services.storage.moments import microseconds, moment_at
 from services.storage.outages import outages_translated
 from services.storage.paging import Key, Page, decode_cursor, page_of
 from services.storage.storable import storable
 from services.turn import Message, Role, Turn
 
-# What providers wrap a message in, in tokens, besides its text.
-_PER_MESSAGE: Final = 4
 # A prompt never needs more, whatever its budget.
 _MOST_RECENT: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedTurn:
-    """A turn and its answer as far as it came.
-
-    `id` tells it from every other turn. `tokens_out` is None where nobody counted.
-    """
+    """A turn and its answer as far as it came; `id` tells it from every other turn."""
 
     id: str
     turn: Turn
     answer: str
     finish_reason: FinishReason
-    tokens_out: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """One message of a conversation; only answers have a finish reason."""
+    """One message of a conversation; only answers have a finish reason.
+
+    `tokens` are those of its text. What a provider bills has those of its reasoning too, which no
+    prompt ever holds.
+    """
 
     id: int
     role: Role
@@ -84,18 +82,22 @@ class Conversations:
     async def recent(self, user_id: str, session_id: str, *, budget: int) -> list[Message]:
         """The latest messages of a session that fit into *budget* tokens, oldest first.
 
-        The first one is the user's. Answers of which nothing was said are left out.
+        The first one is the user's, and what was said last is always there, clipped if it has to
+        be. Answers of which nothing was said are left out.
         """
         values = {
             "user_id": user_id,
             "session_id": session_id,
             "budget": budget,
-            "wrapping": _PER_MESSAGE,
+            "wrapping": PER_MESSAGE,
             "most": _MOST_RECENT,
         }
         rows = await self._fetch(_RECENT, values)
-        said = [Message(row["role"], row["content"]) for row in reversed(rows)]
-        return list(dropwhile(lambda message: message.role != "user", said))
+        said = [
+            Said(row["turn_id"], Message(row["role"], row["content"]), row["tokens"])
+            for row in rows
+        ]
+        return history(said, budget=budget, count=self._count)
 
     async def sessions(
         self, user_id: str, *, limit: int, cursor: str | None = None
@@ -144,25 +146,19 @@ class Conversations:
         return bool(there)
 
     def _messages_of(self, finished: FinishedTurn) -> Iterator[dict[str, Any]]:
-        turn, tokens_out = finished.turn, finished.tokens_out
-        question, answer = storable(turn.message), storable(finished.answer)
-        said: tuple[tuple[Role, str, int, FinishReason | None], ...] = (
-            ("user", question, self._count(question), None),
-            (
-                "assistant",
-                answer,
-                self._count(answer) if tokens_out is None else tokens_out,
-                finished.finish_reason,
-            ),
+        turn = finished.turn
+        said: tuple[tuple[Role, str, FinishReason | None], ...] = (
+            ("user", storable(turn.message), None),
+            ("assistant", storable(finished.answer), finished.finish_reason),
         )
-        for role, content, tokens, finish_reason in said:
+        for role, content, finish_reason in said:
             yield {
                 "user_id": turn.user_id,
                 "session_id": turn.session_id,
                 "turn_id": finished.id,
                 "role": role,
                 "content": content,
-                "tokens": tokens,
+                "tokens": self._count(content),
                 "said_at": microseconds(turn.asked_at),
                 "finish_reason": finish_reason,
             }
@@ -230,16 +226,20 @@ _ADD: Final = {
         ON CONFLICT (turn_id, role) DO NOTHING""",
 }
 
+# What is said before a turn that fills the budget does not matter. That turn does, with both of its
+# messages: so the sum leaves out a message and the one after it.
 _RECENT: Final = """
-    SELECT role, content FROM (
-        SELECT id, role, content, sum(tokens + :wrapping) OVER (ORDER BY id DESC) AS together
+    SELECT turn_id, role, content, tokens FROM (
+        SELECT id, turn_id, role, content, tokens, sum(tokens + :wrapping) OVER (
+            ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING
+        ) AS later
         FROM (
-            SELECT id, role, content, tokens FROM messages
+            SELECT id, turn_id, role, content, tokens FROM messages
             WHERE user_id = :user_id AND session_id = :session_id AND content <> ''
             ORDER BY id DESC LIMIT :most
         ) latest
-    ) fitting
-    WHERE together <= :budget ORDER BY id DESC"""
+    ) bounded
+    WHERE coalesce(later, 0) < :budget ORDER BY id DESC"""
 
 _SESSIONS: Final = """
     SELECT session_id, min(said_at) AS started_at, max(said_at) AS active_at, count(*) AS messages

@@ -37,6 +37,9 @@ class ChatStream:
 
     *grace* is how long, in seconds, it runs on without a reader, *letting_go* how long a provider may
     then take to close its socket; *max_bytes* bounds its log, and *room* all logs together.
+
+    It is `erased` when its user has erased its session while it ran: its readers get all of it, and
+    nobody keeps it as a part of the conversation.
     """
 
     __slots__ = (
@@ -51,6 +54,7 @@ class ChatStream:
         "_room",
         "_stop",
         "_task",
+        "erased",
         "id",
         "log",
         "report",
@@ -76,6 +80,7 @@ class ChatStream:
         self.report = report
         self.log = StreamLog(room, keep=report.turn.resumable)
         self.said: list[str] = []
+        self.erased = False
         self._default_model = default_model
         self._hooks = tuple(hooks)
         self._grace = grace

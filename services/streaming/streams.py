@@ -220,23 +220,31 @@ class Streams:
     async def erase(self, user_id: str, session_id: str | None = None) -> bool:
         """Erase what finished streams of a session, or all of a user, have said, wherever it is kept.
 
-        Whether there was any. A stream that runs goes on. Raises `StreamsUnavailable`; what was
-        erased by then stays so.
+        Whether there was any. A stream that runs goes on, marked as `erased` if it runs here. Raises
+        `StreamsUnavailable`; what was erased by then stays so.
         """
+        # First: one that ends while the rest is awaited would be kept, and nobody would erase it.
+        running = [
+            each
+            for each in self._running
+            if each.turn.user_id == user_id and session_id in (None, each.turn.session_id)
+        ]
+        for each in running:
+            each.erased = True
         ended = self._register.ended_of(user_id, session_id)
         stream_ids = {each.id for each in ended}
         if self._archive is not None:
             stream_ids |= await self._archive.of(user_id, session_id)
         stream_ids -= {each.id for each in self._running}
         if not stream_ids:
-            return False
+            return bool(running)
         for stream in ended:
             self._register.forget(stream)
         if self._shared is not None:
             stream_ids = await self._shared.erase(stream_ids)
         if self._archive is not None:
             await self._archive.erase(stream_ids, user_id)
-        return bool(stream_ids)
+        return bool(stream_ids or running)
 
     def erase_for_others(self, stream_id: str) -> None:
         """Erase a stream that another process has erased, which knows whose it is."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from chat_client import ChatClient
-from scripted_provider import ScriptedProvider, says
+import asyncio
 
-from services.events import TextDelta
+import pytest
+from chat_client import ChatClient, texts
+from scripted_provider import STOP, ScriptedProvider, says
+
+from services.events import TextDelta, Usage
 from settings import Settings
 from settings.development import development_token
 
@@ -37,6 +39,19 @@ async def test_the_next_prompt_has_the_sessions_earlier_turns(serving):
         ("assistant", "Nice to meet you, Ada."),
         ("user", "What is my name?"),
     ]
+
+
+async def test_a_session_goes_on_after_an_answer_that_took_much_reasoning(serving):
+    """Providers bill what a model thinks as output; none of it is in a later prompt."""
+    billed = Usage(tokens_in=5, tokens_out=2_100, model="o4-mini")
+    provider = ScriptedProvider((TextDelta("391"),), (billed, STOP))
+    client = await serving(provider=provider)
+
+    await client.ask("What is 17 times 23?", sessionId=SESSION)
+    await client.ask("And half of it?", sessionId=SESSION)
+
+    said = [message.content for message in provider.asked[1].messages]
+    assert said == ["What is 17 times 23?", "391", "And half of it?"]
 
 
 async def test_what_was_just_said_can_be_read_at_once(serving):
@@ -155,6 +170,53 @@ async def test_erasing_memory_erases_every_session(serving):
 
     assert erased.status == 204
     assert (await client.send("GET", "/api/v1/sessions")).json["sessions"] == []
+
+
+@pytest.mark.parametrize("path", [f"sessions/{SESSION}", "memory"])
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_what_is_being_answered_when_its_session_is_erased_is_not_kept(
+    serving, path, resumable
+):
+    """Nothing that was said before an erasure is there after it, whenever its answer ends."""
+    go_on = asyncio.Event()
+    provider = ScriptedProvider((TextDelta("Poor "),), go_on, (TextDelta("Biscuit."),), (STOP,))
+    client = await serving(provider=provider)
+    said = {"sessionId": SESSION, "resumable": resumable}
+
+    async with client.stream("My dog Biscuit is afraid of thunder.", **said) as stream:
+        await stream.next_event()
+        erased = await client.send("DELETE", f"/api/v1/{path}")
+        go_on.set()
+        rest = await stream.rest()
+    await settled(client)
+
+    assert erased.status == 204
+    assert texts(rest) == "Biscuit."
+    assert (await client.send("GET", "/api/v1/sessions")).json["sessions"] == []
+    assert list(await client.services.archive.search("test-user-id", "Biscuit", limit=9)) == []
+
+
+async def test_what_is_being_answered_elsewhere_and_what_is_said_later_is_kept(serving, stranger):
+    go_on = asyncio.Event()
+    provider = ScriptedProvider((TextDelta("Yes"),), go_on, (STOP,))
+    client = await serving(provider=provider)
+
+    async with (
+        client.stream("theirs", sessionId=SESSION, headers=stranger) as theirs,
+        client.stream("elsewhere", sessionId=OTHER) as elsewhere,
+    ):
+        await theirs.next_event()
+        await elsewhere.next_event()
+        assert (await client.send("DELETE", f"/api/v1/sessions/{SESSION}")).status == 404
+        go_on.set()
+        await theirs.rest()
+        await elsewhere.rest()
+    await client.ask("later", sessionId=SESSION)
+    await settled(client)
+
+    mine = (await client.send("GET", "/api/v1/sessions")).json["sessions"]
+    assert {session["session_id"] for session in mine} == {SESSION, OTHER}
+    assert (await client.send("GET", "/api/v1/sessions", headers=stranger)).json["sessions"]
 
 
 @pytest.mark.parametrize(

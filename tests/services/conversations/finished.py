@@ -28,7 +28,6 @@ def finished(
     session: str | None = "session-a",
     minute: int = 0,
     reason: FinishReason = "stop",
-    tokens_out: int | None = None,
 ) -> FinishedTurn:
     turn = asked(message, user=user, session=session, minute=minute)
-    return FinishedTurn(f"turn-{next(_ids)}", turn, answer, reason, tokens_out)
+    return FinishedTurn(f"turn-{next(_ids)}", turn, answer, reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from finished import asked
 from postgres import PostgresServer
 
 from services.context import ConversationContext
+from services.errors import Unavailable
 from services.memory import Passage
 from services.memory.embedded import EmbeddedMemory
 from services.memory.recall import Recall, RecallPolicy
@@ -67,6 +69,52 @@ async def test_what_was_told_in_one_session_is_recalled_in_another(archive: Arch
     assert background.history == ()
     assert background.recalled is not None
     assert background.recalled.passages >= 1
+
+
+class Searched:
+    """A memory that is searched for nothing, and says when."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def search(
+        self, user_id: str, query: str, *, limit: int, session_id: str | None = None
+    ) -> Sequence[Passage]:
+        self.begun.set()
+        return ()
+
+    async def add(self, turn: Turn, answer: str) -> None:
+        raise NotImplementedError
+
+    async def forget(self, user_id: str, session_id: str | None = None) -> None:
+        raise NotImplementedError
+
+
+class AfterTheSearch(Archive):
+    """An archive whose history comes only when memory is being searched."""
+
+    begun: asyncio.Event
+
+    async def history(self, turn: Turn, *, budget: int) -> Sequence[Message]:
+        await self.begun.wait()
+        return [Message("user", "before")]
+
+
+async def test_history_and_memory_are_looked_up_side_by_side(
+    conversations: Conversations,
+) -> None:
+    """With both slow, a turn waits for one second, not for two."""
+    memory = Searched()
+    archive = AfterTheSearch(conversations, memory)
+    archive.begun = memory.begun
+    recall = Recall(memory, RecallPolicy(timeout=60), count=_words)
+    context = ConversationContext(archive, recall, history_budget=1000)
+
+    async with asyncio.timeout(10):
+        background = await context.background(replace(asked("again"), use_memory=True))
+
+    assert background.history == (Message("user", "before"),)
+    assert background.recalled is not None
 
 
 async def test_memory_is_left_alone_unless_asked_for(archive: Archive) -> None:
@@ -134,6 +182,30 @@ async def test_a_dead_memory_does_not_hold_up_conversations(
         history = await archive.history(asked("again"), budget=1000)
 
     assert [message.content for message in history] == ["hello", "hi", "more", "ok"]
+
+
+class Deaf(EmbeddedMemory):
+    """A memory that stores what it is told, and once says that it could not."""
+
+    failed = False
+
+    async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
+        await super().add_all(said)
+        if not self.failed:
+            self.failed = True
+            raise Unavailable
+
+
+async def test_a_lost_acknowledgement_makes_no_memory_twice(
+    conversations: Conversations, database: Database
+) -> None:
+    async with Archive(conversations, Deaf(database), Pace(retry=0.01)).writing() as archive:
+        archive.keep(asked("swordfish"), "noted", finish_reason="stop")
+        archive.keep(asked("marlin", session=None), "noted", finish_reason="stop")
+        await archive.settled()
+
+    remembered = await database.fetch_all("SELECT content FROM memory")
+    assert sorted(row["content"] for row in remembered) == ["marlin", "noted", "noted", "swordfish"]
 
 
 async def test_turns_outlive_a_crash_of_the_database(postgres_server: PostgresServer) -> None:

@@ -17,13 +17,13 @@ async def _all_messages(conversations: Conversations, user: str, session: str) -
 
 
 async def test_a_turn_is_stored_as_two_messages(conversations: Conversations) -> None:
-    await conversations.add(finished("how are you", "fine, thanks", tokens_out=7))
+    await conversations.add(finished("how are you", "fine, thanks"))
 
     answer, question = (await conversations.messages("alice", "session-a", limit=10)).items
 
     assert (question.role, question.content, question.tokens) == ("user", "how are you", 3)
     assert question.finish_reason is None
-    assert (answer.role, answer.content, answer.tokens) == ("assistant", "fine, thanks", 7)
+    assert (answer.role, answer.content, answer.tokens) == ("assistant", "fine, thanks", 2)
     assert (answer.finish_reason, answer.said_at) == ("stop", NOON)
 
 
@@ -98,6 +98,88 @@ async def test_history_leaves_out_answers_of_which_nothing_came(
 
     assert await conversations.recent("alice", "session-a", budget=100) == [
         Message("user", "hello")
+    ]
+
+
+@pytest.mark.parametrize("words", [200, 2751])
+async def test_what_was_said_last_is_history_however_long_it_was(
+    conversations: Conversations, words: int
+) -> None:
+    """One long answer once left the next turn without even the question it was the answer to."""
+    await conversations.add(finished("before"))
+    long = " ".join(f"word{number}" for number in range(words))
+    await conversations.add(finished("count for me", long))
+
+    question, answer = await conversations.recent("alice", "session-a", budget=150)
+
+    assert question == Message("user", "count for me")
+    assert answer.content.startswith("word0 word1 ")
+    assert "\n[…]\n" in answer.content
+    assert answer.content.endswith(f" word{words - 1}")
+    assert 100 <= len(answer.content.split()) <= 150 - 4 - 3 - 4
+
+
+async def test_an_answer_stored_with_the_tokens_that_were_billed_is_history_too(
+    conversations: Conversations, database: Database
+) -> None:
+    """So it was done once, and what models thought counted against the budget of a prompt."""
+    await conversations.add(finished("What is 17 times 23?", "391"))
+    await database.execute("UPDATE messages SET tokens = 2100 WHERE role = 'assistant'")
+
+    assert await conversations.recent("alice", "session-a", budget=2000) == [
+        Message("user", "What is 17 times 23?"),
+        Message("assistant", "391"),
+    ]
+
+
+async def test_a_long_question_and_a_long_answer_share_the_budget(
+    conversations: Conversations,
+) -> None:
+    await conversations.add(finished("q " * 900, "a " * 900))
+
+    question, answer = await conversations.recent("alice", "session-a", budget=208)
+
+    assert 80 <= question.content.count("q") <= 100
+    assert 80 <= answer.content.count("a") <= 120
+
+
+async def test_an_earlier_answer_is_clipped_into_what_is_left(
+    conversations: Conversations,
+) -> None:
+    await conversations.add(finished("first", "x " * 900))
+    await conversations.add(finished("second", "y " * 80))
+
+    first, clipped, *second = await conversations.recent("alice", "session-a", budget=300)
+
+    assert first == Message("user", "first")
+    assert 100 <= clipped.content.count("x") <= 300 - 89 - 9
+    assert [message.content for message in second] == ["second", "y " * 80]
+
+
+async def test_history_is_never_more_than_its_budget(conversations: Conversations) -> None:
+    for number in range(4):
+        await conversations.add(finished("q " * 30 * number, "a " * 70 * (4 - number)))
+
+    for budget in range(0, 700, 7):
+        recent = await conversations.recent("alice", "session-a", budget=budget)
+
+        assert sum(len(message.content.split()) + 4 for message in recent) <= budget
+        assert [message.role for message in recent[:1]] in ([], ["user"])
+        assert len(recent) >= 2 or budget < 30
+
+
+@pytest.mark.parametrize("blank", [" ", "\n\n", "\t\u00a0\u3000"])
+async def test_history_leaves_out_answers_that_are_blank(
+    conversations: Conversations, blank: str
+) -> None:
+    """Anthropic refuses a conversation with such a message, in every turn from then on."""
+    await conversations.add(finished("hello", blank))
+    await conversations.add(finished("again", "Hello"))
+
+    assert await conversations.recent("alice", "session-a", budget=100) == [
+        Message("user", "hello"),
+        Message("user", "again"),
+        Message("assistant", "Hello"),
     ]
 
 

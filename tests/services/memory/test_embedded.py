@@ -155,7 +155,8 @@ async def test_turns_added_at_once_all_find_their_place(embedded: EmbeddedMemory
 
     async with asyncio.TaskGroup() as group:
         for number in range(10):
-            group.create_task(embedded.add(turn(f"waffle {number}"), "waffle"))
+            at = MAY + timedelta(seconds=number)
+            group.create_task(embedded.add(turn(f"waffle {number}", at=at), "waffle"))
 
     assert len(await _texts(embedded, "waffle", limit=30)) == 20
 
@@ -297,3 +298,44 @@ async def test_both_databases_give_the_same_results(
         ("Melanie: You would be good at it", 0.9086),
         ("Caroline: Thanks! How are the kids?", 0.8967),
     ]
+
+
+async def test_what_is_added_again_counts_once_and_leaves_no_gap(
+    embedded: EmbeddedMemory, bare_database: Database
+) -> None:
+    """Counts weigh every term, and neighbours are those with the numbers before and after."""
+    said = [(turn(f"tea number {n}", at=MAY + timedelta(minutes=n)), "noted") for n in range(4)]
+    await embedded.add_all(said[:2])
+    counts = "SELECT messages, words FROM memory_owners"
+    before = await bare_database.fetch_all(counts)
+
+    await embedded.add_all(said[:2])
+    await embedded.add(*said[1])
+    after = await bare_database.fetch_all(counts)
+    await embedded.add_all(said[1:])
+
+    assert [(row["messages"], row["words"]) for row in (*before, *after)] == [(4, 8), (4, 8)]
+    rows = await bare_database.fetch_all("SELECT id & 16777215 AS number FROM memory ORDER BY id")
+    assert [row["number"] for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+async def test_the_same_words_said_again_are_remembered_again(
+    embedded: EmbeddedMemory, bare_database: Database
+) -> None:
+    for n in range(2):
+        await embedded.add(turn("good morning", at=MAY + timedelta(microseconds=n)), "hello")
+
+    assert await bare_database.fetch_val("SELECT count(*) FROM memory") == 4
+
+
+async def test_a_turn_added_twice_at_once_is_remembered_once(
+    embedded: EmbeddedMemory, bare_database: Database
+) -> None:
+    """The first attempt may still be on its way in the server when it is given up here."""
+    await embedded.prepare()
+    async with asyncio.TaskGroup() as both:
+        for _ in range(4):
+            both.create_task(embedded.add(turn("marmalade"), "toast"))
+
+    assert await bare_database.fetch_val("SELECT count(*) FROM memory") == 2
+    assert await bare_database.fetch_val("SELECT messages FROM memory_owners") == 2

@@ -108,3 +108,14 @@ async def test_blank_answers_are_not_remembered(memory: Memory) -> None:
     await memory.add(turn("marmalade"), " \n")
 
     assert [p.role for p in await memory.search("alice", "marmalade", limit=10)] == ["user"]
+
+
+async def test_a_turn_is_remembered_once_however_often_it_is_added(memory: Memory) -> None:
+    """Its writer does not know whether it is there when the answer to a write was lost."""
+    for session in ("session-1", None):
+        for _ in range(2):
+            await memory.add(turn("marmalade", session=session), "and toast")
+
+    found = await memory.search("alice", "marmalade toast", limit=10)
+
+    assert sorted(passage.text for passage in found) == ["and toast"] * 2 + ["marmalade"] * 2

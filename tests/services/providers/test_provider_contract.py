@@ -105,6 +105,23 @@ async def test_it_ends_with_exactly_one_finish_and_opens_with_connected(
     assert all(event.text for event in events if isinstance(event, TextDelta))
 
 
+@pytest.mark.parametrize("make", [_openai, _anthropic], indirect=True)
+async def test_roles_alternate_also_after_a_turn_without_an_answer(
+    provider: Provider, upstream: Upstream, says: Callable[..., list[bytes]]
+) -> None:
+    """Templates of many models behind OpenAI's dialect refuse two messages of the user in a row."""
+    upstream.plays(sends(says("Hello")))
+    said = (Message("user", "a"), Message("user", "b"), Message("assistant", "c"))
+
+    await batches_of(provider, Prompt("", (*said, Message("user", "d"), Message("user", "e"))))
+
+    assert upstream.requests[0].json["messages"] == [
+        {"role": "user", "content": "a\n\nb"},
+        {"role": "assistant", "content": "c"},
+        {"role": "user", "content": "d\n\ne"},
+    ]
+
+
 async def test_it_has_a_name(provider: Provider) -> None:
     assert provider.name in ("openai", "stub", "openai,openai")
 

@@ -1,0 +1,1 @@
+-- Postgres has a function here; SQLite needs none.
