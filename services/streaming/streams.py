@@ -1,4 +1,4 @@
-"""All running answers of this process: admit, find, stop, remember for a while, drain."""
+"""All running answers of this process: admit, start, erase, drain."""
 
 from __future__ import annotations
 
@@ -7,31 +7,27 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 from loguru import logger
 
-from services.errors import Conflict, Draining, Overloaded, StreamsUnavailable
+from services.errors import Draining, Overloaded, StreamsUnavailable
 from services.report import Accountant, Report
 from services.streaming.chat_stream import Answer, ChatStream, EventHook
 from services.streaming.distant_readers import DistantReaders
 from services.streaming.log import Readable
 from services.streaming.register import Register
-from services.streaming.replay import lost, stored
+from services.streaming.replay import lost
 from services.streaming.starts import Starts
-from services.streaming.store import Archive, Claim, Holder, How, SharedStreams
+from services.streaming.store import Archive, Claim, How, SharedStreams
+from services.streaming.whereabouts import Whereabouts, count_reader
 from services.turn import Turn
-
-T = TypeVar("T")
 
 # Called once when a new answer has ended, with what it was; None: it never started. Never raises.
 Release: TypeAlias = Callable[[Report | None], None]
 # Lets a new answer start, or refuses with a `ServiceError`.
 Admit: TypeAlias = Callable[[Turn], Awaitable[Release]]
-
-_ASK_AGAIN: Final = 0.2
 
 
 class TurnObserver(Protocol):
@@ -90,6 +86,7 @@ class Streams:
             max_bytes=self._policy.max_log_bytes,
             on_forget=self._forgotten,
         )
+        self._whereabouts = Whereabouts(self._register, archive, shared, refill=self._policy.refill)
         self._starts = Starts()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._distant = DistantReaders()
@@ -128,21 +125,11 @@ class Streams:
         # Two requests with one key may race each other: the second waits for the first.
         lock = self._opening.setdefault(claim.name, asyncio.Lock())
         async with lock:
-            if known := self._register.claimed(claim.name):
-                digest, stream = known
-                if digest != claim.digest:
-                    raise Conflict
-                self._count(stream, "replayed")
-                return stream
-            holder = None if self._archive is None else self._archive.holder(claim)
-            if found := await self._held(holder, claim, after):
+            if found := await self._whereabouts.known(claim, after):
                 return found
             if not after:
                 return await self._create(turn, admit, claim)
-            holder = None if self._shared is None else await self._shared.holder(claim)
-            if found := await self._held(holder, claim, after):
-                return found
-            return lost("", after)
+            return await self._whereabouts.known_elsewhere(claim, after) or lost("", after)
 
     def start(self, stream: Readable) -> None:
         """Begin to answer, now or soon, if that is done here and has not happened yet."""
@@ -150,56 +137,13 @@ class Streams:
             return  # nobody who waits to begin has to wait for nothing
         self._starts.add(partial(stream.start, self._answer))
 
-    async def find(
-        self, stream_id: str, user_id: str, *, after: int = 0, how: How = "resumed"
-    ) -> Readable | None:
-        """The resumable stream of that id, if it is *user_id*'s and not yet forgotten.
-
-        It has at least *after* events, unless nobody ever had so many. Raises `StreamsUnavailable`.
-        """
-        if kept := self._own(stream_id, user_id):
-            self._count(kept, how)
-            return kept
-        unknown: StreamsUnavailable | None = None
-        if self._shared is not None:
-            try:
-                if found := await self._shared.find(stream_id, user_id, after, how):
-                    return found
-            except StreamsUnavailable as exc:
-                unknown = exc
-        if self._archive is not None and (row := await self._archive.find(stream_id, user_id)):
-            if row.frames is not None:
-                return stored(stream_id, row.frames)
-            if unknown is None:
-                # It may run elsewhere, in a process that has not yet told a Redis that forgot it.
-                if (shared := self._shared) and (
-                    found := await self._once_known(
-                        partial(shared.find, stream_id, user_id, after, how)
-                    )
-                ):
-                    return found
-                return lost(stream_id, after)
-        if unknown is not None:
-            raise unknown
-        return None
+    async def find(self, stream_id: str, user_id: str, *, after: int = 0) -> Readable | None:
+        """The resumable stream of that id, see `Whereabouts.find`. Raises `StreamsUnavailable`."""
+        return await self._whereabouts.find(stream_id, user_id, after=after)
 
     async def stop(self, stream_id: str, user_id: str) -> bool:
-        """Stop an answer wherever it runs; whether there is one. Idempotent, also after its end.
-
-        Raises `StreamsUnavailable`.
-        """
-        if kept := self._own(stream_id, user_id):
-            kept.stop("stopped")
-            return True
-        if self._shared is not None and await self._shared.stop(stream_id, user_id):
-            return True
-        if self._archive is None or not (row := await self._archive.find(stream_id, user_id)):
-            return False
-        if row.frames is not None or self._shared is None:
-            return True
-        if await self._once_known(partial(self._shared.stop, stream_id, user_id)):
-            return True
-        raise StreamsUnavailable(retry_after=1)  # nobody was told to stop
+        """Stop an answer wherever it runs, see `Whereabouts.stop`. Raises `StreamsUnavailable`."""
+        return await self._whereabouts.stop(stream_id, user_id)
 
     def stop_for_others(self, stream_id: str) -> None:
         """Stop an answer for another process, which knows whose it is."""
@@ -212,7 +156,7 @@ class Streams:
         if stream is None or stream.log.ended:
             return
         if how is not None:
-            self._count(stream, how)
+            count_reader(stream, how)
         self._distant.renew(stream)
         # Its first reader may have left before it could begin.
         self.start(stream)
@@ -284,7 +228,7 @@ class Streams:
             logger.bind(request_id=turn.request_id).warning("Shared streams unavailable")
             holder, announced = None, False
         try:
-            if found := await self._held(holder, claim, 0):
+            if found := await self._whereabouts.held(holder, claim, 0):
                 return found
             stream = await self._admitted(stream_id, turn, admit, claim)
         except BaseException:
@@ -292,16 +236,6 @@ class Streams:
             raise
         shared.publish(stream, claim, announced=announced)
         return stream
-
-    async def _held(
-        self, holder: Holder | None, claim: Claim | None, after: int
-    ) -> Readable | None:
-        """The stream that holds *claim*, if one does and it is not forgotten. Raises `Conflict`."""
-        if holder is None or claim is None:
-            return None
-        if holder.digest != claim.digest:
-            raise Conflict
-        return await self.find(holder.stream_id, claim.user_id, after=after, how="replayed")
 
     async def _admitted(
         self, stream_id: str, turn: Turn, admit: Admit, claim: Claim | None
@@ -332,29 +266,9 @@ class Streams:
                 self._archive.opened(stream, claim)
         return stream
 
-    async def _once_known(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What *ask* says once it says something, but not for ever. Raises `StreamsUnavailable`."""
-        deadline = monotonic() + self._policy.refill
-        while not (answer := await ask()) and monotonic() < deadline:  # noqa: ASYNC110 - Redis tells nobody
-            await asyncio.sleep(_ASK_AGAIN)
-        return answer
-
     def _refuse_if_draining(self) -> None:
         if self.draining:
             raise Draining(retry_after=1)
-
-    def _own(self, stream_id: str, user_id: str) -> ChatStream | None:
-        stream = self._register.find(stream_id)
-        return stream if stream is not None and stream.turn.user_id == user_id else None
-
-    def _count(self, stream: ChatStream, how: How) -> None:
-        """Count one more reader. What comes after the end is only logged: the row is written."""
-        if stream.log.ended:
-            logger.bind(request_id=stream.turn.request_id, how=how).info("Stream read again")
-        elif how == "resumed":
-            stream.report.resumed += 1
-        else:
-            stream.report.idempotent_replays += 1
 
     def _ended(self, stream: ChatStream) -> None:
         self._running.pop(stream)(stream.report)
