@@ -116,6 +116,14 @@ async def test_what_ends_well(
             id="429 for longer than there is time",
         ),
         pytest.param(
+            refuses(429, headers={"retry-after": "1e306"}),
+            {},
+            BUSY,
+            3,
+            {"code": "RATE_LIMIT", "status": 429, "phase": "headers", "retry_after_ms": None},
+            id="429 for ever",
+        ),
+        pytest.param(
             refuses(503),
             {},
             SORRY,
