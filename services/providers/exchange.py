@@ -119,7 +119,7 @@ class Exchange:
         return body
 
     def progress(self) -> None:
-        """Note that content came: the deadline for the next one starts now."""
+        """Note that words came: the deadline for the next ones starts now."""
         self._since = self._loop.time()
         if self._phase == "first_token":
             self._phase = "idle"

@@ -39,7 +39,7 @@ from services.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from services.events import Connected, Event, Finish, TextDelta, Usage
+from services.events import Attempt, Connected, Event, Finish, TextDelta, Usage
 from services.providers.openai import OpenAI, OpenAIAnswer
 from services.providers.transport import Transport
 from services.turn import Message, Prompt
@@ -60,8 +60,9 @@ async def test_an_answer_becomes_connected_text_usage_finish(
 ) -> None:
     upstream.plays(openai("Hello", " world", usage=(19, 2)))
 
-    connected, *rest = [e for batch in await batches_of(provider, prompt) for e in batch]
+    attempt, connected, *rest = [e for batch in await batches_of(provider, prompt) for e in batch]
 
+    assert attempt == Attempt("openai", "gpt-4o-mini")
     assert isinstance(connected, Connected)
     assert (connected.provider, connected.model) == ("openai", "gpt-4o-mini")
     assert connected.connect > 0
@@ -139,7 +140,8 @@ async def test_what_one_read_brings_is_one_batch(
 
     batches = await batches_of(provider, prompt)
 
-    assert list(map(len, batches)) == [1, 5]  # Connected; three deltas, Usage, Finish
+    # Attempt; Connected; three deltas, Usage, Finish
+    assert list(map(len, batches)) == [1, 1, 5]
 
 
 @pytest.mark.parametrize(
