@@ -50,6 +50,11 @@ async def test_an_answer_nobody_waits_for_is_billed_as_far_as_it_came(
     ("piece", "tokens"),
     [
         pytest.param(None, (7, 0), id="before the headers"),
+        pytest.param(
+            data({"choices": [], "usage": {"prompt_tokens": 5000, "completion_tokens": 300}}),
+            (5000, 300),
+            id="after its provider's own count",
+        ),
     ],
 )
 async def test_leaving_before_the_first_word_is_not_free(
