@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from functools import partial
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from services.errors import ProviderError
 from services.events import (
@@ -20,11 +20,14 @@ from services.events import (
     has_text,
 )
 from services.providers.exchange import Exchange
-from services.providers.failures import http_failure
+from services.providers.failures import http_failure, no_stream
 from services.providers.transport import Transport
 
 # A delta becomes one frame, and a frame must stay small next to a connection's write buffer.
 LONGEST_DELTA = 8192
+
+# Some gateways do not say, or say less than it is.
+_STREAMS: Final = frozenset({"", "text/event-stream", "text/plain"})
 
 
 class Answer(Protocol):
@@ -93,10 +96,13 @@ async def converse(
 
 
 async def _check_head(provider: str, exchange: Exchange) -> None:
-    """Raise the `ProviderError` that the head of an answer stands for."""
+    """Raise the `ProviderError` that the head of an answer stands for, if it does not announce an event stream."""
     headers = exchange.headers
     if exchange.status != 200:
         raise http_failure(provider, exchange.status, headers, await exchange.error_body())
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in _STREAMS:
+        raise no_stream(provider, media_type, headers, await exchange.error_body())
 
 
 class _Question(Offer):

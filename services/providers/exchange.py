@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from services.errors import Phase, ProviderUnavailable
+from services.errors import Phase, ProviderError, ProviderUnavailable
 from services.providers.chunk_reader import ChunkwiseResponse
 from services.providers.failures import timed_out
 
@@ -112,10 +112,10 @@ class Exchange:
         body = b""
         try:
             async with asyncio.timeout(_DRAIN):
-                while len(body) < _ERROR_BODY and (data := await self._content.readany()):
+                while len(body) < _ERROR_BODY and (data := await self.read()):
                     body += data
-        except (aiohttp.ClientError, HttpProcessingError, OSError):
-            pass  # the status alone has to do; a TimeoutError is an OSError, too
+        except (ProviderError, TimeoutError):
+            pass  # the head alone has to do
         return body
 
     def progress(self) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from services.errors import (
     Phase,
     ProviderError,
+    ProviderProtocolError,
     ProviderRateLimited,
     ProviderRejected,
     ProviderTimeout,
@@ -22,6 +23,7 @@ from services.errors import (
 
 # A provider's own words may quote the prompt or the key, so only identifiers are repeated.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+_MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}\Z")
 _RETRYABLE = frozenset({408, 409, 429})
 # Longer, it is no wait that anybody has meant.
 _LONGEST_WAIT = 31 * 86_400
@@ -39,6 +41,27 @@ def http_failure(
         provider, status, _identifiers(_json(body)), phase="headers", said="answered HTTP"
     )
     return _advised(failure, headers)
+
+
+def no_stream(
+    provider: str, media_type: str, headers: Mapping[str, str], body: bytes
+) -> ProviderError:
+    """The error that a 200 of *media_type* stands for, when an event stream was asked for.
+
+    Some gateways put an error there; anything else comes from a wrong address, or from what knows
+    no streams, and will come again.
+    """
+    said = _json(body)
+    if isinstance(said, dict) and (said.get("error") or said.get("object") == "error"):
+        identifiers = _identifiers(said)
+        status = _implied_status(identifiers)
+        failure = _classified(
+            provider, status, identifiers, phase="headers", said="answered HTTP 200 with an error"
+        )
+        return _advised(failure, headers)
+    kind = media_type if _MEDIA_TYPE.match(media_type) else "something"
+    message = f"answered {kind} instead of an event stream: check the base URL"
+    return ProviderProtocolError(provider, message, phase="headers", retryable=False)
 
 
 def stream_failure(provider: str, error: object) -> ProviderError:

@@ -14,6 +14,7 @@ from upstream import (
     DONE,
     Script,
     Upstream,
+    answers,
     babbles,
     chunk,
     data,
@@ -122,6 +123,14 @@ async def test_what_ends_well(
             3,
             {"code": "RATE_LIMIT", "status": 429, "phase": "headers", "retry_after_ms": None},
             id="429 for ever",
+        ),
+        pytest.param(
+            answers(b"<html>", headers={"content-type": "text/html"}),
+            {},
+            SORRY,
+            1,
+            {"code": "SERVER_ERROR", "status": None, "phase": "headers"},
+            id="a web page",
         ),
         pytest.param(
             refuses(503),

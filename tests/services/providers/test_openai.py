@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstream import (
     DONE,
+    SSE,
     Script,
     Upstream,
+    answers,
     babbles,
     chunk,
     data,
@@ -469,6 +471,84 @@ async def test_a_failure_comes_after_all_that_was_said_before_it(
     assert type(error) is kind
     assert said == text
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "kind", "words", "retryable"),
+    [
+        (
+            b'{"error":{"code":429,"message":"slow down"}}',
+            "application/json; charset=utf-8",
+            ProviderRateLimited,
+            "answered HTTP 200 with an error 429",
+            True,
+        ),
+        (
+            b'{"error":{"code":402}}',
+            "application/problem+json",
+            ProviderRejected,
+            "answered HTTP 200 with an error 402",
+            False,
+        ),
+        (
+            b'{"object":"error","message":"out of memory","code":503}',
+            "application/json",
+            ProviderUnavailable,
+            "answered HTTP 200 with an error 503",
+            True,
+        ),
+        (
+            b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}',
+            "application/json",
+            ProviderProtocolError,
+            "answered application/json instead of an event stream: check the base URL",
+            False,
+        ),
+        (
+            b"<html><body>Welcome</body></html>",
+            "Text/HTML",
+            ProviderProtocolError,
+            "answered text/html instead of an event stream: check the base URL",
+            False,
+        ),
+        (
+            b"?",
+            "sk-planted",
+            ProviderProtocolError,
+            "answered something instead of an event stream: check the base URL",
+            False,
+        ),
+    ],
+)
+async def test_a_200_that_is_no_event_stream_is_told_for_what_it_is(
+    provider: OpenAI,
+    upstream: Upstream,
+    prompt: Prompt,
+    body: bytes,
+    media_type: str,
+    kind: type[ProviderError],
+    words: str,
+    retryable: bool,
+) -> None:
+    upstream.plays(answers(body, headers={"content-type": media_type, "retry-after": "7"}))
+
+    _, error = await failure_of(provider, prompt)
+
+    assert type(error) is kind
+    assert str(error) == f"openai: {words}"
+    assert (error.phase, error.retryable) == ("headers", retryable)
+    assert error.retry_after == (None if kind is ProviderProtocolError else 7.0)
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"content-type": "text/plain"}, {"content-type": "Text/Event-Stream;x=y"}, SSE]
+)
+async def test_a_gateway_that_does_not_say_that_it_streams_is_read_all_the_same(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt, headers: dict[str, str]
+) -> None:
+    upstream.plays(answers(b"".join(openai_events("Hello")), headers=headers))
+
+    assert await text_of(provider, prompt) == "Hello"
 
 
 @pytest.mark.parametrize("ending", [drops, resets])
