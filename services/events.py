@@ -38,8 +38,20 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """A provider is about to be asked, or asked again; nothing was sent yet."""
+
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Connected:
-    """A provider accepted the request; `connect` is seconds spent getting a socket (0 if reused)."""
+    """The prompt goes out to a provider; `connect` is seconds spent getting a socket (0 if reused).
+
+    From here on the provider may work on it, and bill it. Told twice in one attempt if a pooled
+    socket was found closed.
+    """
 
     provider: str
     model: str
@@ -67,7 +79,9 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 class Usage:
     """What the answer used, in tokens. `tokens_in` includes those read from and `written` to a cache.
 
-    Providers leave `cost_usd` None; it is priced once, in `report.py`.
+    `estimated` until the provider has given its last count: one that counts as it goes yields
+    what was used so far, and the last `Usage` holds. Providers leave `cost_usd` None; it is
+    priced once, in `report.py`.
     """
 
     tokens_in: int
@@ -94,7 +108,7 @@ class Finish:
     provider: str | None = None
 
 
-Event: TypeAlias = Recalled | Asked | Connected | Retry | TextDelta | Usage | Finish
+Event: TypeAlias = Recalled | Asked | Attempt | Connected | Retry | TextDelta | Usage | Finish
 Batch: TypeAlias = Sequence[Event]
 Batches: TypeAlias = AsyncGenerator[Batch, None]
 
@@ -102,17 +116,18 @@ Batches: TypeAlias = AsyncGenerator[Batch, None]
 class Offer(tuple[Event, ...]):
     """A batch by which a provider offers to push those that follow.
 
-    What it is not asked to push, or leaves, comes as batches. It saves what a read costs besides
-    its events: a switch of tasks, and a step through every generator on the way.
+    What it is not asked to push, or leaves, comes as batches. Pushed, an event is heard while the
+    provider's generator waits for what follows; and it saves what a read costs besides its events:
+    a switch of tasks, and a step through every generator on the way.
     """
 
     __slots__ = ()
 
     async def push(self, take: Callable[[Batch], None]) -> None:
-        """Call *take* with every batch as it arrives, until there is one that ends the words.
+        """Call *take* with every batch as it arrives, until there is one that has to come by the generator.
 
-        Raises what *take* raises, and nothing else. *take* does not run in the caller's task, but with a copy of its
-        context variables.
+        Raises what *take* raises, and nothing else. *take* may run outside of the caller's task, but with its
+        context variables or a copy of them.
         """
 
 

@@ -8,7 +8,17 @@ from decimal import Decimal
 from time import perf_counter
 from typing import Literal, Protocol, assert_never
 
-from services.events import Asked, Connected, Event, Finish, Recalled, Retry, TextDelta, Usage
+from services.events import (
+    Asked,
+    Attempt,
+    Connected,
+    Event,
+    Finish,
+    Recalled,
+    Retry,
+    TextDelta,
+    Usage,
+)
 from services.telemetry import TelemetryEvent, Value
 from services.turn import Prompt, Turn
 
@@ -63,6 +73,7 @@ class Report:
         "_connected",
         "_ended",
         "_first_text",
+        "_model",
         "_prompt",
         "_provider",
         "_recalled",
@@ -96,6 +107,7 @@ class Report:
         self._connected: Connected | None = None
         self._retries = 0
         self._provider: str | None = None
+        self._model: str | None = None
         self._first_text: float | None = None
         self._ended: float | None = None
         self._text: list[str] = []
@@ -115,11 +127,13 @@ class Report:
                 self._recalled = event
             case Asked(prompt):
                 self._prompt = prompt
-            case Connected(provider):
-                self._connected, self._provider = event, provider
+            case Attempt(provider, model):
+                self._provider, self._model = provider, model
+            case Connected(provider, model):
+                self._connected, self._provider, self._model = event, provider, model
             case Retry(provider):
                 self._retries, self._provider = self._retries + 1, provider
-                self._connected = None
+                self._connected = self.usage = None
             case Usage():
                 self.usage = event
             case Finish():
@@ -131,20 +145,31 @@ class Report:
     def settle(self, default_model: str) -> Usage:
         """The turn's usage with its cost: the provider's count, or else an estimate.
 
-        An estimate counts the prompt only if a provider took it, and the text that arrived.
+        An estimate has what the provider had counted so far, and counts here what it had not: the prompt,
+        if a provider may have worked on it, and the text that arrived.
         """
+        tokens = self._accountant.tokens
         usage = self.usage
         if usage is None:
-            taken = self._connected is not None and self._prompt is not None
-            tokens = self._accountant.tokens
+            prompt = self._prompt if self._taken else None
             usage = Usage(
-                tokens_in=tokens.count_prompt(self._prompt) if taken and self._prompt else 0,
-                tokens_out=tokens.count("".join(self._text)),
-                model=self._connected.model if self._connected else default_model,
+                tokens_in=0 if prompt is None else tokens.count_prompt(prompt),
+                tokens_out=0,
+                model=self._model or default_model,
                 estimated=True,
             )
+        if usage.estimated:
+            said = tokens.count("".join(self._text))
+            usage = replace(usage, tokens_out=max(usage.tokens_out, said))
         self.usage = self._accountant.price(usage)
         return self.usage
+
+    @property
+    def _taken(self) -> bool:
+        """Whether the last attempt's prompt went out, and was not refused then: refusals are free."""
+        finish = self.finish
+        refused = finish is not None and finish.phase == "headers" and finish.status is not None
+        return self._connected is not None and not refused
 
     def fields(self) -> dict[str, Value]:
         """The payload of the turn's `openai_call` row, and of its last log line."""
@@ -156,7 +181,7 @@ class Report:
         )
         return {
             "provider": self._provider,
-            "model": usage.model if usage else connected.model if connected else None,
+            "model": usage.model if usage else self._model,
             "provider_retry_count": self._retries,
             "memory_ms": _milliseconds(recalled.elapsed) if recalled else None,
             "memory_degraded": recalled.degraded if recalled else None,

@@ -399,6 +399,19 @@ def refuses(
     return script
 
 
+def answers(body: bytes, *, headers: Mapping[str, str]) -> Script:
+    """A 200 with *body* and *headers*, which may be no event stream."""
+
+    async def script(reply: Reply) -> None:
+        reply.head(200, headers)
+        reply.send(body[:5])
+        await asyncio.sleep(0)
+        reply.send(body[5:])
+        reply.end()
+
+    return script
+
+
 def hangs(*pieces: bytes, headers: bool = True) -> Script:
     """Headers (unless told otherwise) and *pieces*, then nothing until the client leaves."""
 

@@ -17,7 +17,7 @@ class Provider(Protocol):
         ...
 
     def stream(self, prompt: Prompt) -> Batches:
-        """Answer *prompt*: batches of `Connected`, `TextDelta`, `Usage`, and a last one that ends with `Finish`.
+        """Answer *prompt*: batches of `Attempt`, `Connected`, `TextDelta`, `Usage`, and a last one that ends with `Finish`.
 
         `Retry` comes from wrappers. Raises `ProviderError`, and nothing else that is foreseeable;
         when `prompt.deadline` comes first, `ProviderTimeout` (phase `total`). Closing the

@@ -8,9 +8,11 @@ import msgspec
 
 from services.errors import ProviderProtocolError
 from services.events import Batches, Event, Finish, FinishReason, Usage
+from services.providers.claims import count_in, model_name
 from services.providers.dialect import append_text, converse
 from services.providers.event_decoder import EventDecoder, EventTooLong
 from services.providers.failures import stream_failure
+from services.providers.torn_text import TornText, decode_leniently
 from services.providers.transport import Transport
 from services.turn import Prompt
 
@@ -78,14 +80,20 @@ class AnthropicAnswer:
         self.finished = False
         self._provider = provider
         self._model = model
-        self._usage = _Usage()
+        self._counts: dict[str, int] = {}
+        self._usage: Usage | None = None
+        self._torn = TornText()
         self._decoder = EventDecoder()
 
     def feed(self, data: bytes, events: list[Event]) -> None:
         """Append what *data* brought to *events*."""
         try:
             for event in self._decoder.feed(data):
-                self._take(_decode(event), events)
+                try:
+                    said = _decode(event)
+                except ValueError:
+                    said = self._mend(event)
+                self._take(said, events)
                 if self.finished:
                     return
         except EventTooLong as exc:
@@ -94,18 +102,11 @@ class AnthropicAnswer:
             raise self._garbled("sent an event that is not the dialect") from exc
 
     def end(self, events: list[Event]) -> None:
-        """Append `Usage` and `Finish`."""
+        """Append `Usage`, if it came, and `Finish`."""
         if self.reason is None:
             raise self._garbled("ended without a stop_reason")
-        usage = self._usage
-        if usage.output_tokens is not None:
-            # Unlike OpenAI's, its input_tokens leave out what went through the cache.
-            cached = usage.cache_read_input_tokens or 0
-            written = usage.cache_creation_input_tokens or 0
-            tokens_in = (usage.input_tokens or 0) + cached + written
-            events.append(
-                Usage(tokens_in, usage.output_tokens, self._model, cached=cached, written=written)
-            )
+        if self._usage is not None:
+            events.append(self._usage)
         events.append(Finish(self.reason))
         self.finished = True
 
@@ -115,12 +116,12 @@ class AnthropicAnswer:
                 if said.delta and said.delta.text:
                     append_text(events, said.delta.text)
             case "message_start" if said.message:
-                self._model = said.message.model or self._model
-                self._count(said.message.usage)
+                self._model = model_name(said.message.model, self._model)
+                self._count(said.message.usage, events)
             case "message_delta":
-                self._count(said.usage)
                 if said.delta and said.delta.stop_reason:
                     self.reason = _REASONS.get(said.delta.stop_reason, "stop")
+                self._count(said.usage, events)
             case "message_stop":
                 self.end(events)
             case "error":
@@ -128,12 +129,35 @@ class AnthropicAnswer:
             case _:
                 pass  # ping, the bounds of blocks, and whatever is added to the dialect
 
-    def _count(self, usage: _Usage | None) -> None:
-        """Counts are cumulative, and a later event repeats only some of them."""
-        if usage:
-            for field in usage.__struct_fields__:
-                if (count := getattr(usage, field)) is not None:
-                    setattr(self._usage, field, count)
+    def _count(self, usage: object, events: list[Event]) -> None:
+        """Note what the answer used, and report at once what it used so far: it may be cut or stopped."""
+        # Counts are cumulative, and a later event repeats only some of them.
+        counts = self._counts
+        for name in _COUNTS:
+            if (count := count_in(usage, name)) is not None:
+                counts[name] = count
+        if "input_tokens" not in counts:
+            return
+        # Unlike OpenAI's, its input_tokens leave out what went through the cache.
+        cached = counts.get("cache_read_input_tokens", 0)
+        written = counts.get("cache_creation_input_tokens", 0)
+        final = self.reason is not None and count_in(usage, "output_tokens") is not None
+        self._usage = Usage(
+            counts["input_tokens"] + cached + written,
+            counts.get("output_tokens", 0),
+            self._model,
+            cached=cached,
+            written=written,
+            estimated=not final,
+        )
+        if self.reason is None:
+            events.append(self._usage)
+
+    def _mend(self, event: bytes) -> _Said:
+        said = decode_leniently(event, _Said)
+        if said.delta and said.delta.text:
+            said.delta.text = self._torn.join(said.delta.text)
+        return said
 
     def _garbled(self, message: str) -> ProviderProtocolError:
         return ProviderProtocolError(self._provider, message, phase="stream")
@@ -150,11 +174,12 @@ _REASONS: Final[dict[str, FinishReason]] = {
 }
 
 
-class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+_COUNTS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+)
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -164,14 +189,14 @@ class _Delta(msgspec.Struct, gc=False):
 
 class _Message(msgspec.Struct, gc=False):
     model: str | None = None
-    usage: _Usage | None = None
+    usage: object = None
 
 
 class _Said(msgspec.Struct, gc=False):
     type: str = ""
     delta: _Delta | None = None
     message: _Message | None = None
-    usage: _Usage | None = None
+    usage: object = None
     error: object = None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from services.errors import Phase, ProviderUnavailable
+from services.errors import Phase, ProviderError, ProviderUnavailable
 from services.providers.chunk_reader import ChunkwiseResponse
 from services.providers.failures import timed_out
 
@@ -112,14 +112,14 @@ class Exchange:
         body = b""
         try:
             async with asyncio.timeout(_DRAIN):
-                while len(body) < _ERROR_BODY and (data := await self._content.readany()):
+                while len(body) < _ERROR_BODY and (data := await self.read()):
                     body += data
-        except (aiohttp.ClientError, HttpProcessingError, OSError):
-            pass  # the status alone has to do; a TimeoutError is an OSError, too
+        except (ProviderError, TimeoutError):
+            pass  # the head alone has to do
         return body
 
     def progress(self) -> None:
-        """Note that content came: the deadline for the next one starts now."""
+        """Note that words came: the deadline for the next ones starts now."""
         self._since = self._loop.time()
         if self._phase == "first_token":
             self._phase = "idle"

@@ -14,6 +14,7 @@ import msgspec
 from services.errors import (
     Phase,
     ProviderError,
+    ProviderProtocolError,
     ProviderRateLimited,
     ProviderRejected,
     ProviderTimeout,
@@ -22,7 +23,10 @@ from services.errors import (
 
 # A provider's own words may quote the prompt or the key, so only identifiers are repeated.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+_MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}\Z")
 _RETRYABLE = frozenset({408, 409, 429})
+# Longer, it is no wait that anybody has meant.
+_LONGEST_WAIT = 31 * 86_400
 
 
 def http_failure(
@@ -36,13 +40,28 @@ def http_failure(
     failure = _classified(
         provider, status, _identifiers(_json(body)), phase="headers", said="answered HTTP"
     )
-    failure.retry_after = retry_after(headers)
-    match headers.get("x-should-retry"):
-        case "true":
-            failure.retryable = True
-        case "false":
-            failure.retryable = False
-    return failure
+    return _advised(failure, headers)
+
+
+def no_stream(
+    provider: str, media_type: str, headers: Mapping[str, str], body: bytes
+) -> ProviderError:
+    """The error that a 200 of *media_type* stands for, when an event stream was asked for.
+
+    Some gateways put an error there; anything else comes from a wrong address, or from what knows
+    no streams, and will come again.
+    """
+    said = _json(body)
+    if isinstance(said, dict) and (said.get("error") or said.get("object") == "error"):
+        identifiers = _identifiers(said)
+        status = _implied_status(identifiers)
+        failure = _classified(
+            provider, status, identifiers, phase="headers", said="answered HTTP 200 with an error"
+        )
+        return _advised(failure, headers)
+    kind = media_type if _MEDIA_TYPE.match(media_type) else "something"
+    message = f"answered {kind} instead of an event stream: check the base URL"
+    return ProviderProtocolError(provider, message, phase="headers", retryable=False)
 
 
 def stream_failure(provider: str, error: object) -> ProviderError:
@@ -61,15 +80,16 @@ def timed_out(provider: str, phase: Phase) -> ProviderTimeout:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by `retry-after-ms` or `retry-after` (a number or a date); None if neither says."""
+    """Seconds to wait, above 0, by `retry-after-ms` or `retry-after` (a number or a date); None if neither says."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         value = headers.get(name, "")
         try:
             delay = float(value) / unit
         except ValueError:
             delay = _until(value)
-        # float() also reads "nan" and "inf", and sleeping for those never ends.
-        if math.isfinite(delay) and delay >= 0:
+        # float() also reads "nan" and "inf". A moment that is over is no wait: everybody who was
+        # told of it would come back at once, and together.
+        if 0 < delay <= _LONGEST_WAIT:
             return delay
     return None
 
@@ -81,13 +101,24 @@ def _until(date: str) -> float:
         return math.nan
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return (moment - datetime.now(UTC)).total_seconds()
+
+
+def _advised(failure: ProviderError, headers: Mapping[str, str]) -> ProviderError:
+    """*failure* with what the headers say of a retry."""
+    failure.retry_after = retry_after(headers)
+    match headers.get("x-should-retry"):
+        case "true":
+            failure.retryable = True
+        case "false":
+            failure.retryable = False
+    return failure
 
 
 def _classified(
     provider: str, status: int, identifiers: tuple[str, ...], *, phase: Phase, said: str
 ) -> ProviderError:
-    message = " ".join((said, str(status), *identifiers))
+    message = " ".join(dict.fromkeys((said, str(status), *identifiers)))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return ProviderRateLimited(
             provider,

@@ -11,8 +11,11 @@ from services.errors import ProviderError, ProviderRejected
 from services.events import Batches, Retry, has_text
 from services.providers import Provider
 from services.providers.breaker import Breaker
-from services.providers.retry import within
+from services.providers.retry import remaining, within
 from services.turn import Prompt
+
+# A timer may strike some milliseconds before its time, and nobody answers in so few.
+_NO_TIME = 0.01
 
 
 class Fallback:
@@ -79,7 +82,8 @@ class Fallback:
             except ProviderError as error:
                 if _is_its_fault(error) and breaker.failed():
                     log.warning("Provider breaker opened", provider=provider.name)
-                if spoken or error.phase == "total":
+                # A provider's own total timeout may be the shorter one.
+                if spoken or remaining(prompt) <= _NO_TIME:
                     raise
                 failure = error
             else:
@@ -92,4 +96,4 @@ class Fallback:
 
 def _is_its_fault(error: ProviderError) -> bool:
     """Whether the next turn would probably fail likewise; a request it will not take says nothing."""
-    return not isinstance(error, ProviderRejected) or error.status in (401, 403, 404)
+    return not isinstance(error, ProviderRejected) or error.status in (401, 402, 403, 404)

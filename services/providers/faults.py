@@ -7,7 +7,7 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Final, Literal, TypeAlias, assert_never, get_args
 
-from services.events import Batches, Connected, Event
+from services.events import Attempt, Batches, Connected, Event
 from services.providers import Provider
 from services.providers.failures import http_failure, timed_out
 from services.providers.openai import OpenAIAnswer
@@ -50,6 +50,7 @@ class FaultInjection:
         self._model = model
         self._first_token_delay = first_token_delay
         self._stub = Stub(model=model, story_duration=story_duration)
+        self._attempt = (Attempt(provider.name, model),)
 
     @property
     def name(self) -> str:
@@ -83,16 +84,17 @@ class FaultInjection:
                 assert_never(prompt.scenario)
 
     async def _time_out(self) -> Batches:
+        yield self._attempt
         raise timed_out(self.name, "first_token")
-        yield ()  # what makes this a generator
 
     async def _refuse(self, status: int, headers: dict[str, str]) -> Batches:
+        yield self._attempt
         raise http_failure(self.name, status, headers, b'{"error":{"type":"played"}}')
-        yield ()
 
     async def _fail_once(self, prompt: Prompt) -> Batches:
         if _failed_before.get() is not prompt:
             _failed_before.set(prompt)
+            yield self._attempt
             raise http_failure(self.name, 500, {}, b'{"error":{"type":"played"}}')
         _failed_before.set(None)
         async with aclosing(self._provider.stream(prompt)) as batches:
@@ -107,7 +109,7 @@ class FaultInjection:
 
     async def _play(self, data: bytes) -> Batches:
         """What an upstream that sends *data*, and then ends, would have caused."""
-        yield (Connected(self.name, self._model, 0.0),)
+        yield (*self._attempt, Connected(self.name, self._model, 0.0))
         answer = OpenAIAnswer(self.name, self._model)
         events: list[Event] = []
         answer.feed(data, events)

@@ -9,9 +9,11 @@ import msgspec
 
 from services.errors import ProviderProtocolError
 from services.events import Batches, Event, Finish, FinishReason, TextDelta, Usage
+from services.providers.claims import count_in, model_name
 from services.providers.dialect import LONGEST_DELTA, append_text, converse
 from services.providers.event_decoder import EventDecoder, EventTooLong
 from services.providers.failures import stream_failure
+from services.providers.torn_text import TornText, decode_leniently
 from services.providers.transport import Transport
 from services.turn import Prompt
 
@@ -79,7 +81,8 @@ class OpenAIAnswer:
         self.finished = False
         self._provider = provider
         self._model = model
-        self._usage: _Usage | None = None
+        self._usage: Usage | None = None
+        self._torn = TornText()
         self._decoder = EventDecoder()
 
     def feed(self, data: bytes, events: list[Event]) -> None:
@@ -89,7 +92,11 @@ class OpenAIAnswer:
                 if event == b"[DONE]":
                     self.end(events)
                     return
-                self._take(_decode(event), events)
+                try:
+                    chunk = _decode(event)
+                except ValueError:
+                    chunk = self._mend(event)
+                self._take(chunk, events)
         except EventTooLong as exc:
             raise self._garbled(str(exc)) from exc
         except (ValueError, RecursionError) as exc:  # not JSON, not UTF-8, not the dialect
@@ -99,20 +106,13 @@ class OpenAIAnswer:
         """Append `Usage`, if it came, and `Finish`."""
         if self.reason is None:
             raise self._garbled("ended without a finish_reason")
-        if usage := self._usage:
-            details = usage.prompt_tokens_details
-            events.append(
-                Usage(
-                    usage.prompt_tokens,
-                    usage.completion_tokens,
-                    self._model,
-                    cached=(details and details.cached_tokens) or 0,
-                )
-            )
+        if self._usage is not None:
+            events.append(self._usage)
         events.append(Finish(self.reason))
         self.finished = True
 
     def _take(self, chunk: _Chunk, events: list[Event]) -> None:
+        error = chunk.error
         if chunk.choices:
             for choice in chunk.choices:
                 if choice.index:
@@ -122,13 +122,42 @@ class OpenAIAnswer:
                         events.append(TextDelta(text))
                     else:
                         append_text(events, text)
-                if choice.finish_reason:
-                    self.reason = _REASONS.get(choice.finish_reason, "stop")
+                if reason := choice.finish_reason:
+                    if reason in _FAILURES:
+                        error = error or {"code": reason}
+                    elif not error:
+                        self.reason = _REASONS.get(reason, "stop")
         if chunk.usage:
-            self._usage = chunk.usage
-            self._model = chunk.model or self._model
-        if chunk.error:
-            raise stream_failure(self._provider, chunk.error)
+            self._count(chunk, events)
+        if error:
+            raise stream_failure(self._provider, error)
+
+    def _count(self, chunk: _Chunk, events: list[Event]) -> None:
+        """Note what the answer used, and report at once what it used so far: it may be cut or stopped."""
+        usage = chunk.usage
+        if (tokens_in := count_in(usage, "prompt_tokens")) is None:
+            return
+        # completion_tokens includes the reasoning tokens, prompt_tokens the cached ones.
+        tokens_out = count_in(usage, "completion_tokens")
+        details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+        self._model = model_name(chunk.model, self._model)
+        self._usage = Usage(
+            tokens_in,
+            tokens_out or 0,
+            self._model,
+            cached=min(count_in(details, "cached_tokens") or 0, tokens_in),
+            estimated=self.reason is None or tokens_out is None,
+        )
+        if self.reason is None:
+            events.append(self._usage)
+
+    def _mend(self, event: bytes) -> _Chunk:
+        chunk = decode_leniently(event, _Chunk)
+        for choice in chunk.choices or ():
+            if not choice.index and (delta := choice.delta):
+                delta.content = self._torn.join(delta.content or delta.refusal or "")
+                delta.refusal = None
+        return chunk
 
     def _garbled(self, message: str) -> ProviderProtocolError:
         return ProviderProtocolError(self._provider, message, phase="stream")
@@ -142,6 +171,9 @@ _REASONS: Final[dict[str, FinishReason]] = {
     "function_call": "stop",
 }
 
+# OpenRouter ends with the first, beside the error itself; DeepSeek with the second, and without one.
+_FAILURES: Final = frozenset({"error", "insufficient_system_resource"})
+
 
 class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
@@ -149,26 +181,15 @@ class _Delta(msgspec.Struct, gc=False):
 
 
 class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
+    index: int | None = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
-
-
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    # completion_tokens includes the reasoning tokens, prompt_tokens the cached ones.
-    prompt_tokens: int
-    completion_tokens: int
-    prompt_tokens_details: _PromptDetails | None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
     model: str | None = None
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: object = None
     error: object = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from types import SimpleNamespace, TracebackType
 from typing import Self
@@ -89,10 +89,18 @@ class Transport:
         await self._overflow.close()
 
     async def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes, deadline: float | None = None
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        deadline: float | None = None,
+        on_connected: Callable[[float], None] | None = None,
     ) -> Exchange:
         """Send *body* and wait for the response's headers, whatever their status.
 
+        *on_connected* is called just before *body* leaves, with the seconds it took to get a socket, and
+        a second time if it has to leave again. It must not raise.
         Raises `ProviderTimeout` (phase `connect`, `first_token`, or `total` at *deadline*, in the
         event loop's time) and `ProviderUnavailable`.
         Cancelling closes the socket, also while it connects. The caller closes the exchange.
@@ -101,7 +109,7 @@ class Transport:
         session = self._pool if pooled else self._overflow
         self.overflows += not pooled
         self._pooled += pooled
-        opening = _Opening(math.inf if deadline is None else deadline)
+        opening = _Opening(math.inf if deadline is None else deadline, on_connected)
         try:
             try:
                 response = await self._send(session, url, headers, body, opening)
@@ -112,7 +120,7 @@ class Transport:
                 self.stale_sockets += 1
                 self._pooled -= 1
                 pooled = False
-                opening = _Opening(opening.deadline)
+                opening = _Opening(opening.deadline, on_connected)
                 response = await self._send(self._overflow, url, headers, body, opening)
         except BaseException:
             self._pooled -= pooled
@@ -209,8 +217,11 @@ class _Opening:
     phase: Phase = "total"
     """What ran out, if the timeout strikes."""
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(
+        self, deadline: float, on_connected: Callable[[float], None] | None = None
+    ) -> None:
         self.deadline = deadline
+        self._on_connected = on_connected
         self.connected_at = 0.0
         self.connect = 0.0
         self._reused = False
@@ -224,6 +235,8 @@ class _Opening:
         if self.connected_at + patience < self.deadline:
             self.phase = "first_token"
             self.timeout.reschedule(self.connected_at + patience)
+        if self._on_connected is not None:
+            self._on_connected(self.connect)
 
     def was_stale(self, cause: BaseException | None, within: float) -> bool:
         """Whether *cause*, coming now, shows that the provider had closed the socket before it was reused.

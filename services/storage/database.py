@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -26,7 +26,7 @@ _CLOSE_TIMEOUT: Final = 5.0
 _POOL_SIZE: Final = 10
 
 # What asyncpg understands of libpq's parameters. It would send any other to the server, which
-# refuses names that are not settings of its own (`channel_binding`, `pgbouncer`, …).
+# refuses names that are not settings of its own (`channel_binding`, `connect_timeout`, …).
 _POSTGRES_PARAMETERS: Final = frozenset({
     "application_name", "host", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs",
 })  # fmt: skip
@@ -45,7 +45,8 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     """The database at *url*, connected, its schema up to date, for as long as the block runs.
 
     `sqlite:///relative/path` and `sqlite:////absolute/path` (folders are created), or
-    `postgres://` and `postgresql://` with libpq's TLS parameters. Every other module takes the
+    `postgres://` and `postgresql://` with libpq's TLS parameters, and `pgbouncer=true` for a pooler that
+    keeps no connection longer than a transaction. Every other module takes the
     `Database` this yields and asks `dialect_of` where SQL differs. Either keeps a few
     connections open; queries of one task share one while `async with database.connection():` runs.
     Raises `BadDatabaseUrl`, `DatabaseUnavailable` or `MigrationFailed`.
@@ -127,12 +128,19 @@ def _postgres(url: str) -> Database:
         given.setdefault("sslmode", "disable" if given["ssl"].lower() == "false" else "require")
     if given.get("sslmode") == "no-verify":
         given["sslmode"] = "require"  # libpq's name for TLS without checking the certificate
+    options: dict[str, Any] = {}
+    if given.pop("pgbouncer", "").lower() == "true":
+        # A pooler by transaction, such as Supabase's at port 6543: the next query may come to another
+        # connection, which does not know what was prepared on this one.
+        options["statement_cache_size"] = 0
     for name in given.keys() - _POSTGRES_PARAMETERS - {"ssl"}:
         logger.bind(parameter=name).warning("Database URL parameter ignored")
     query = urlencode({k: v for k, v in given.items() if k in _POSTGRES_PARAMETERS})
     dsn = urlunsplit(parts._replace(scheme="postgresql", query=query))
     # `databases` knows none of the TLS parameters; asyncpg reads them from the same URL.
-    return Database(dsn, dsn=dsn, min_size=1, max_size=_POOL_SIZE, timeout=_CONNECT_TIMEOUT)
+    return Database(
+        dsn, dsn=dsn, min_size=1, max_size=_POOL_SIZE, timeout=_CONNECT_TIMEOUT, **options
+    )
 
 
 def _split(url: str) -> SplitResult:

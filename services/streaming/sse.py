@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, assert_never
 
-from services.events import Asked, Connected, Event, Finish, Recalled, Retry, TextDelta, Usage
+from services.events import (
+    Asked,
+    Attempt,
+    Connected,
+    Event,
+    Finish,
+    Recalled,
+    Retry,
+    TextDelta,
+    Usage,
+)
 from services.pricing import plain
 
 CONNECTED = b": Connected to chat stream\n\n"
@@ -32,7 +42,7 @@ def encode(event: Event, number: int | None = None) -> bytes | None:
             head, data = "usage", _usage(event)
         case Finish():
             head, data = "done", _done(event, number)
-        case Recalled() | Asked() | Connected() | Retry():
+        case Recalled() | Asked() | Attempt() | Connected() | Retry():
             return None
         case _:
             assert_never(event)

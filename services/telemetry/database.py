@@ -16,6 +16,7 @@ from databases import Database
 from services.errors import Unavailable
 from services.pricing import plain
 from services.storage.dialect import dialect_of, utc_text
+from services.storage.storable import storable
 from services.storage.write_behind import Pace, WriteBehind
 from services.telemetry import TelemetryEvent, Value
 
@@ -106,10 +107,16 @@ def _encode(id_: UUID, event: TelemetryEvent) -> bytes:
             "request_id": event.request_id,
             "user_id": event.user_id,
             "session_id": event.session_id,
-            "payload_json": {name: _number(value) for name, value in event.payload.items()},
+            "payload_json": {name: _storable(value) for name, value in event.payload.items()},
         }
     )
 
 
-def _number(value: Value) -> Value | msgspec.Raw:
-    return msgspec.Raw(plain(value).encode()) if isinstance(value, Decimal) else value
+def _storable(value: Value) -> Value | msgspec.Raw:
+    match value:
+        case Decimal():
+            return msgspec.Raw(plain(value).encode())
+        case str():
+            return storable(value)
+        case _:
+            return value

@@ -6,7 +6,7 @@ import pytest
 from endings import PROMPT
 from scripted_provider import USAGE
 
-from services.events import Asked, Connected, Finish, Recalled, Retry, TextDelta, Usage
+from services.events import Asked, Attempt, Connected, Finish, Recalled, Retry, TextDelta, Usage
 from services.report import Accountant, Report
 from services.turn import Turn
 
@@ -147,6 +147,70 @@ def test_a_connection_that_failed_again_took_no_prompt(report):
         report.observe(event)
 
     assert report.settle("gpt-4o-mini").tokens_in == 0
+
+
+@pytest.mark.parametrize(
+    ("finish", "tokens_in"),
+    [
+        (Finish("aborted"), 19),
+        (Finish("error", phase="first_token"), 19),
+        (Finish("error", phase="headers"), 19),
+        (Finish("error", phase="stream", status=500), 19),
+        (Finish("error", phase="headers", status=429), 0),
+    ],
+)
+def test_a_prompt_that_went_out_counts_unless_it_was_refused(report, finish, tokens_in):
+    """A user who always leaves before the first word would otherwise never use up a budget."""
+    for event in (Asked(PROMPT), Connected("openai", "gpt-4o", 0.0), finish):
+        report.observe(event)
+
+    assert report.settle("gpt-4o-mini").tokens_in == tokens_in
+
+
+def test_an_attempt_that_never_had_a_connection_took_no_prompt_and_has_its_names(report):
+    for event in (
+        Asked(PROMPT),
+        Attempt("openai", "gpt-4o"),
+        Connected("openai", "gpt-4o", 0.0),
+        Retry("openai", 1, 0.0, "SERVER_ERROR"),
+        Attempt("anthropic", "claude-haiku-4-5"),
+        Finish("error", phase="connect", provider="anthropic"),
+    ):
+        report.observe(event)
+    report.settle("gpt-4o-mini")
+
+    fields = report.fields()
+    assert (fields["provider"], fields["model"]) == ("anthropic", "claude-haiku-4-5")
+    assert (fields["tokens_in"], fields["cost_usd"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("so_far", "tokens_out"), [(1, 2), (300, 300)])
+def test_what_the_provider_had_counted_when_it_was_cut_is_believed(report, so_far, tokens_out):
+    for event in (
+        Asked(PROMPT),
+        Connected("openai", "gpt-4o", 0.0),
+        Usage(132, so_far, "gpt-4o", cached=100, estimated=True),
+        TextDelta("Hello"),
+    ):
+        report.observe(event)
+
+    for _ in range(2):
+        usage = report.settle("gpt-4o-mini")
+        assert (usage.tokens_in, usage.cached, usage.tokens_out) == (132, 100, tokens_out)
+        assert usage.estimated
+
+
+def test_what_a_failed_attempt_had_counted_is_not_the_next_one_s(report):
+    for event in (
+        Asked(PROMPT),
+        Connected("anthropic", "claude-haiku-4-5", 0.0),
+        Usage(132, 1, "claude-haiku-4-5", estimated=True),
+        Retry("anthropic", 1, 0.1, "SERVER_ERROR"),
+        Connected("openai", "gpt-4o", 0.0),
+    ):
+        report.observe(event)
+
+    assert report.settle("gpt-4o-mini").tokens_in == 19
 
 
 def test_a_model_without_a_price_costs_null_and_not_nothing(report):

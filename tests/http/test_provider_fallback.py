@@ -57,6 +57,33 @@ async def test_a_wrong_key_sends_turns_to_the_next_provider_and_soon_straight_th
     ]
 
 
+async def test_when_both_fail_the_row_has_the_names_of_the_last(
+    serving: Callable[..., Any],
+    upstream: Upstream,
+    environment: dict[str, str],
+    asking: dict[str, str],
+    unused_port: int,
+) -> None:
+    upstream.plays(refuses(401))
+    client: ChatClient = await serving(
+        asking
+        | {
+            "PROVIDERS": "openai,anthropic",
+            "ANTHROPIC_API_KEY": "planted-too",
+            "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{unused_port}/v1",
+            "ANTHROPIC_MODEL": "claude-haiku-4-5",
+            "ANTHROPIC_RETRY_BASE_MS": "1",
+        }
+    )
+
+    await client.ask("hi")
+    (_, row), (_, failure) = await rows_of(environment["DATABASE_URL"], 2)
+
+    assert (row["provider"], row["model"]) == ("anthropic", "claude-haiku-4-5")
+    assert failure["provider"] == "anthropic"
+    assert (row["tokens_in"], row["tokens_out"], row["cost_usd"]) == (0, 0, 0)
+
+
 async def _breakers(client: ChatClient) -> dict[str, float]:
     """Whether the breakers are open, by provider."""
     reply = await client.send("GET", "/metrics")

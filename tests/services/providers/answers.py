@@ -9,7 +9,7 @@ from contextlib import aclosing
 from patience import PATIENCE
 
 from services.errors import ProviderError
-from services.events import Batch, Batches, Connected, Event, Offer, TextDelta
+from services.events import Attempt, Batch, Batches, Connected, Event, Offer, TextDelta
 from services.providers import Provider
 from services.providers.transport import Transport
 from services.turn import Prompt
@@ -28,9 +28,10 @@ async def batches_of(provider: Provider, prompt: Prompt) -> list[Batch]:
 
 
 async def events_of(provider: Provider, prompt: Prompt) -> list[Event]:
-    """All events but `Connected`, whose duration no test can know."""
+    """All events but `Attempt`, and `Connected`, whose duration no test can know."""
     batches = await batches_of(provider, prompt)
-    return [event for batch in batches for event in batch if not isinstance(event, Connected)]
+    events = [event for batch in batches for event in batch]
+    return [event for event in events if not isinstance(event, Attempt | Connected)]
 
 
 async def text_of(provider: Provider, prompt: Prompt) -> str:

@@ -34,6 +34,15 @@ MODEL = "claude-haiku-4-5"
 DATED = "claude-haiku-4-5-20251001"
 
 
+def _start(usage: object, **fields: object) -> bytes:
+    return anthropic_event("message_start", message={"usage": usage, **fields})
+
+
+def _torn(text: str) -> bytes:
+    delta = f'{{"type":"text_delta","text":"{text}"}}'
+    return f'data: {{"type":"content_block_delta","delta":{delta}}}\n\n'.encode()
+
+
 @pytest.fixture
 def provider(transport: Transport, upstream: Upstream) -> Anthropic:
     return Anthropic(transport, api_key="sk-ant-planted", model=MODEL, base_url=upstream.url)
@@ -102,7 +111,8 @@ async def test_every_stop_reason_has_its_word(
 
     *events, finish = await events_of(provider, prompt)
 
-    assert events == [TextDelta("Hello"), TextDelta(" world"), Usage(5, 2, DATED)]
+    so_far = Usage(5, 1, DATED, estimated=True)
+    assert events == [so_far, TextDelta("Hello"), TextDelta(" world"), Usage(5, 2, DATED)]
     assert isinstance(finish, Finish)
     assert finish.reason == expected
 
@@ -131,7 +141,12 @@ async def test_every_stop_reason_has_its_word(
                 ),
                 anthropic_event("message_stop"),
             ],
-            [TextDelta("a"), Usage(1110, 7, MODEL, cached=1000, written=100), Finish("stop")],
+            [
+                Usage(1110, 1, MODEL, cached=1000, written=100, estimated=True),
+                TextDelta("a"),
+                Usage(1110, 7, MODEL, cached=1000, written=100),
+                Finish("stop"),
+            ],
             id="tokens in include those read from and written to the cache",
         ),
         pytest.param(
@@ -144,6 +159,56 @@ async def test_every_stop_reason_has_its_word(
             ],
             [TextDelta("a"), Finish("stop")],
             id="unknown events, no usage, no message_stop",
+        ),
+        pytest.param(
+            [
+                _start({"input_tokens": 25, "cache_read_input_tokens": 107, "output_tokens": 1}),
+                anthropic_delta("a"),
+                anthropic_event("message_delta", delta={"stop_reason": "end_turn"}),
+                anthropic_event("message_stop"),
+            ],
+            [
+                Usage(132, 1, MODEL, cached=107, estimated=True),
+                TextDelta("a"),
+                Usage(132, 1, MODEL, cached=107, estimated=True),
+                Finish("stop"),
+            ],
+            id="what a message starts with is no count of what was said",
+        ),
+        pytest.param(
+            [
+                _start({"input_tokens": -25, "output_tokens": 1}),
+                anthropic_delta("a"),
+                anthropic_event(
+                    "message_delta",
+                    delta={"stop_reason": "end_turn"},
+                    usage={"input_tokens": 5.0, "output_tokens": 1 << 31},
+                ),
+            ],
+            [TextDelta("a"), Finish("stop")],
+            id="counts that can't be",
+        ),
+        pytest.param(
+            [
+                _start([1], model="a\0b"),
+                anthropic_delta("a"),
+                anthropic_event(
+                    "message_delta",
+                    delta={"stop_reason": "end_turn"},
+                    usage={"input_tokens": 5, "output_tokens": 2},
+                ),
+            ],
+            [TextDelta("a"), Usage(5, 2, MODEL), Finish("stop")],
+            id="a model's name that no database takes",
+        ),
+        pytest.param(
+            [
+                _torn(r"a\ud83d"),
+                _torn(r"\ude00b"),
+                anthropic_event("message_delta", delta={"stop_reason": "end_turn"}),
+            ],
+            [TextDelta("a"), TextDelta("😀b"), Finish("stop")],
+            id="a character torn in two",
         ),
     ],
 )

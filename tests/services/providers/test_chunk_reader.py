@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from upstream import Reply, Upstream
 from upstream import openai_events as events
 
-from services.events import Batch, Offer, TextDelta
+from services.events import Batch, Offer, TextDelta, has_text
 from services.providers.chunk_reader import HIGH_WATER, ChunkReader
 from services.providers.openai import OpenAI
 from services.providers.transport import Transport
@@ -308,7 +308,7 @@ async def test_words_are_pushed_in_the_context_of_whoever_takes_them(
     provider = OpenAI(transport, api_key="k", model="m", base_url=upstream.url)
     async with aclosing(provider.stream(prompt)) as batches:
         async for batch in batches:
-            if isinstance(batch, Offer):
+            if isinstance(batch, Offer) and has_text(batch):
                 whose.set("mine")
                 taking.set()
                 await batch.push(take)

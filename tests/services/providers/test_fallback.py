@@ -7,11 +7,15 @@ import asyncio
 import pytest
 from answers import batches_of, events_of, failure_of, text_of
 from attempts import FORTUNE, Attempts, broken
+from upstream import Upstream, hangs
 
 from services.errors import ProviderRejected, ProviderTimeout
-from services.events import Batch, Finish, Retry, TextDelta
+from services.events import Finish, Retry, TextDelta
 from services.providers.breaker import Breaker
 from services.providers.fallback import Fallback
+from services.providers.openai import OpenAI
+from services.providers.retry import Retrying
+from services.providers.transport import Transport
 from services.turn import Prompt
 
 PLAN_B = ((TextDelta("Plan B"), Finish("stop")),)
@@ -52,19 +56,36 @@ async def test_a_step_to_the_next_one_is_reported_under_the_name_of_the_one_that
     assert events[:2] == [Retry("fake", 1, 0.0, "SERVER_ERROR"), Retry("a", 2, 0.0, "SERVER_ERROR")]
 
 
-@pytest.mark.parametrize(
-    "attempt",
-    [
-        pytest.param([(TextDelta("Hel"),), broken()], id="a word was said"),
-        pytest.param([ProviderTimeout("a", "late", phase="total")], id="the time is over"),
-    ],
-)
-async def test_nobody_takes_over_when(prompt: Prompt, attempt: list[Batch | Exception]) -> None:
-    a, b = Attempts(attempt, name="a"), Attempts(PLAN_B, name="b")
+async def test_nobody_takes_over_once_a_word_was_said(prompt: Prompt) -> None:
+    a, b = Attempts([(TextDelta("Hel"),), broken()], name="a"), Attempts(PLAN_B, name="b")
 
     await failure_of(Fallback([a, b]), prompt)
 
     assert b.prompts == []
+
+
+@pytest.mark.parametrize("failure", [ProviderTimeout("a", "late", phase="total"), broken()])
+async def test_nobody_takes_over_when_the_time_they_share_is_over(
+    prompt: Prompt, failure: Exception
+) -> None:
+    a, b = Attempts([failure], name="a"), Attempts(PLAN_B, name="b")
+
+    _, error = await failure_of(Fallback([a, b], total_timeout=0.0), prompt)
+
+    assert error is failure
+    assert b.prompts == []
+
+
+async def test_one_whose_own_time_is_over_leaves_the_rest_to_the_next(
+    transport: Transport, upstream: Upstream, prompt: Prompt
+) -> None:
+    """`ANTHROPIC_TOTAL_TIMEOUT_MS` may be longer than `OPENAI_TOTAL_TIMEOUT_MS`."""
+    upstream.plays(hangs(headers=False))
+    slow = Retrying(
+        OpenAI(transport, api_key="k", model="m", base_url=upstream.url), total_timeout=0.1
+    )
+
+    assert await text_of(Fallback([slow, Attempts(PLAN_B)]), prompt) == "Plan B"
 
 
 async def test_when_all_fail_the_last_failure_stands(prompt: Prompt) -> None:
@@ -112,6 +133,17 @@ async def test_a_request_it_will_not_take_says_nothing_about_the_provider(prompt
         await events_of(provider, prompt)
 
     assert len(a.prompts) == 3
+
+
+async def test_an_account_without_credit_is_left_alone_like_a_wrong_key(prompt: Prompt) -> None:
+    """OpenRouter answers 402 until somebody pays."""
+    a, b = Attempts([rejected(402)], name="a"), Attempts(PLAN_B, name="b")
+    provider = Fallback([a, b], failures=1, cooldown=60)
+
+    for _ in range(3):
+        await events_of(provider, prompt)
+
+    assert len(a.prompts) == 1
 
 
 async def test_a_failure_after_the_first_word_counts_for_the_breaker(prompt: Prompt) -> None:

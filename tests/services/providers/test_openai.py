@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstream import (
     DONE,
+    SSE,
     Script,
     Upstream,
+    answers,
     babbles,
     chunk,
     data,
@@ -39,7 +41,7 @@ from services.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from services.events import Connected, Event, Finish, TextDelta, Usage
+from services.events import Attempt, Connected, Event, Finish, TextDelta, Usage
 from services.providers.openai import OpenAI, OpenAIAnswer
 from services.providers.transport import Transport
 from services.turn import Message, Prompt
@@ -48,6 +50,17 @@ pytestmark = pytest.mark.usefixtures("reading")
 
 MODEL = "gpt-4o-mini"
 DATED = "gpt-4o-mini-2024-07-18"
+
+
+COUNTED = {"prompt_tokens": 5, "completion_tokens": 2}
+
+
+def _raw(event: str) -> bytes:
+    return f"data: {event}\n\n".encode()
+
+
+def _said(text: str, **fields: object) -> bytes:
+    return data({"choices": [{"delta": {"content": text}}], **fields})
 
 
 @pytest.fixture
@@ -60,8 +73,9 @@ async def test_an_answer_becomes_connected_text_usage_finish(
 ) -> None:
     upstream.plays(openai("Hello", " world", usage=(19, 2)))
 
-    connected, *rest = [e for batch in await batches_of(provider, prompt) for e in batch]
+    attempt, connected, *rest = [e for batch in await batches_of(provider, prompt) for e in batch]
 
+    assert attempt == Attempt("openai", "gpt-4o-mini")
     assert isinstance(connected, Connected)
     assert (connected.provider, connected.model) == ("openai", "gpt-4o-mini")
     assert connected.connect > 0
@@ -139,7 +153,8 @@ async def test_what_one_read_brings_is_one_batch(
 
     batches = await batches_of(provider, prompt)
 
-    assert list(map(len, batches)) == [1, 5]  # Connected; three deltas, Usage, Finish
+    # Attempt; Connected; three deltas, Usage, Finish
+    assert list(map(len, batches)) == [1, 1, 5]
 
 
 @pytest.mark.parametrize(
@@ -218,6 +233,59 @@ async def test_every_finish_reason_has_its_word(
             id="unknown fields, nulls and comments",
         ),
         pytest.param(
+            [
+                data(
+                    {
+                        "choices": [
+                            {"index": None, "delta": {"content": "a"}, "finish_reason": "stop"}
+                        ]
+                    }
+                )
+            ],
+            [TextDelta("a"), Finish("stop")],
+            id="a choice without a number is the first",
+        ),
+        pytest.param(
+            [
+                _raw(r'{"choices":[{"delta":{"content":"a\ud83d"}}]}'),
+                _raw(r'{"choices":[{"delta":{"content":""}}]}'),
+                _raw(r'{"choices":[{"delta":{"content":"\ude00b"}}]}'),
+                _raw(r'{"choices":[{"delta":{"content":"\ude00c\ud83d\ude00"}}]}'),
+                chunk(reason="stop"),
+                DONE,
+            ],
+            [
+                TextDelta("a"),
+                TextDelta("😀b"),
+                TextDelta("\ufffdc😀"),
+                Finish("stop"),
+            ],
+            id="a character torn in two, and half of one",
+        ),
+        pytest.param(
+            [
+                _said("a", usage={"prompt_tokens": 9, "completion_tokens": 1}),
+                _said("b", usage={"prompt_tokens": 9, "completion_tokens": 2}),
+                chunk(reason="stop"),
+                usage_chunk(9, 4),
+                DONE,
+            ],
+            [
+                TextDelta("a"),
+                Usage(9, 1, MODEL, estimated=True),
+                TextDelta("b"),
+                Usage(9, 2, MODEL, estimated=True),
+                Usage(9, 4, DATED),
+                Finish("stop"),
+            ],
+            id="counts as it goes",
+        ),
+        pytest.param(
+            [chunk("a"), chunk(reason="stop"), _said("", model="a\0b", usage=COUNTED), DONE],
+            [TextDelta("a"), Usage(5, 2, MODEL), Finish("stop")],
+            id="a model's name that no database takes",
+        ),
+        pytest.param(
             [chunk("é😀\u2028\r\n\n\ndata: x"), chunk(reason="stop"), DONE],
             [TextDelta("é😀\u2028\r\n\n\ndata: x"), Finish("stop")],
             id="any text",
@@ -235,6 +303,41 @@ async def test_the_dialect_is_understood(
 
     for _ in range(3):
         assert await events_of(provider, prompt) == events
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({}, None),
+        ([], None),
+        ("none", None),
+        ({"prompt_tokens": None, "completion_tokens": None}, None),
+        ({"prompt_tokens": -5000, "completion_tokens": 2}, None),
+        ({"prompt_tokens": 5.0, "completion_tokens": 2}, None),
+        ({"prompt_tokens": True, "completion_tokens": 2}, None),
+        ({"prompt_tokens": 1 << 31, "completion_tokens": 2}, None),
+        ({"prompt_tokens": 10**90, "completion_tokens": 2}, None),
+        ({"prompt_tokens": float("inf"), "completion_tokens": 2}, None),
+        ({"completion_tokens": 2}, None),
+        ({"prompt_tokens": 5}, Usage(5, 0, MODEL, estimated=True)),
+        ({"prompt_tokens": 5, "completion_tokens": -1}, Usage(5, 0, MODEL, estimated=True)),
+        (COUNTED | {"prompt_tokens_details": {"cached_tokens": -7}}, Usage(5, 2, MODEL)),
+        (COUNTED | {"prompt_tokens_details": {"cached_tokens": 7}}, Usage(5, 2, MODEL, cached=5)),
+        (COUNTED | {"prompt_tokens_details": [7]}, Usage(5, 2, MODEL)),
+    ],
+)
+async def test_what_is_no_count_neither_counts_nor_cuts_an_answer(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt, usage: object, counted: Usage | None
+) -> None:
+    during = sends([_said("a"), _said("b", usage=usage), chunk(reason="stop"), DONE])
+    after = sends([_said("a"), _said("b"), chunk(reason="stop"), _said("", usage=usage), DONE])
+    upstream.plays(during, after)
+
+    assert await text_of(provider, prompt) == "ab"
+    *said, finish = await events_of(provider, prompt)
+
+    assert finish == Finish("stop")
+    assert said == [TextDelta("a"), TextDelta("b"), *([counted] if counted else [])]
 
 
 async def test_a_compressed_answer_is_read_although_nobody_asked_for_it(
@@ -307,6 +410,45 @@ async def test_a_huge_delta_is_cut_into_frames_of_bounded_size(
             ProviderRateLimited,
             id="error object first",
         ),
+        pytest.param(
+            sends(
+                [
+                    chunk("Hel"),
+                    data(
+                        {
+                            "choices": [{"delta": {"content": "lo"}, "finish_reason": "error"}],
+                            "error": {"code": "server_error"},
+                        }
+                    ),
+                    DONE,
+                ]
+            ),
+            "Hello",
+            ProviderUnavailable,
+            id="error object beside a finish_reason",
+        ),
+        pytest.param(
+            sends(
+                [
+                    data(
+                        {
+                            "choices": [{"delta": {"content": ""}, "finish_reason": "stop"}],
+                            "error": {"code": 429},
+                        }
+                    )
+                ]
+            ),
+            "",
+            ProviderRateLimited,
+            id="error object first, beside a finish_reason",
+        ),
+        *(
+            pytest.param(
+                sends([*said, chunk(reason=reason), DONE]), text, ProviderUnavailable, id=reason
+            )
+            for reason in ("error", "insufficient_system_resource")
+            for said, text in (([], ""), ([chunk("Hel")], "Hel"))
+        ),
         pytest.param(refuses(500), "", ProviderUnavailable, id="500"),
         pytest.param(refuses(401), "", ProviderRejected, id="401"),
         pytest.param(
@@ -329,6 +471,84 @@ async def test_a_failure_comes_after_all_that_was_said_before_it(
     assert type(error) is kind
     assert said == text
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "kind", "words", "retryable"),
+    [
+        (
+            b'{"error":{"code":429,"message":"slow down"}}',
+            "application/json; charset=utf-8",
+            ProviderRateLimited,
+            "answered HTTP 200 with an error 429",
+            True,
+        ),
+        (
+            b'{"error":{"code":402}}',
+            "application/problem+json",
+            ProviderRejected,
+            "answered HTTP 200 with an error 402",
+            False,
+        ),
+        (
+            b'{"object":"error","message":"out of memory","code":503}',
+            "application/json",
+            ProviderUnavailable,
+            "answered HTTP 200 with an error 503",
+            True,
+        ),
+        (
+            b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}',
+            "application/json",
+            ProviderProtocolError,
+            "answered application/json instead of an event stream: check the base URL",
+            False,
+        ),
+        (
+            b"<html><body>Welcome</body></html>",
+            "Text/HTML",
+            ProviderProtocolError,
+            "answered text/html instead of an event stream: check the base URL",
+            False,
+        ),
+        (
+            b"?",
+            "sk-planted",
+            ProviderProtocolError,
+            "answered something instead of an event stream: check the base URL",
+            False,
+        ),
+    ],
+)
+async def test_a_200_that_is_no_event_stream_is_told_for_what_it_is(
+    provider: OpenAI,
+    upstream: Upstream,
+    prompt: Prompt,
+    body: bytes,
+    media_type: str,
+    kind: type[ProviderError],
+    words: str,
+    retryable: bool,
+) -> None:
+    upstream.plays(answers(body, headers={"content-type": media_type, "retry-after": "7"}))
+
+    _, error = await failure_of(provider, prompt)
+
+    assert type(error) is kind
+    assert str(error) == f"openai: {words}"
+    assert (error.phase, error.retryable) == ("headers", retryable)
+    assert error.retry_after == (None if kind is ProviderProtocolError else 7.0)
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"content-type": "text/plain"}, {"content-type": "Text/Event-Stream;x=y"}, SSE]
+)
+async def test_a_gateway_that_does_not_say_that_it_streams_is_read_all_the_same(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt, headers: dict[str, str]
+) -> None:
+    upstream.plays(answers(b"".join(openai_events("Hello")), headers=headers))
+
+    assert await text_of(provider, prompt) == "Hello"
 
 
 @pytest.mark.parametrize("ending", [drops, resets])

@@ -10,7 +10,7 @@ from patience import PATIENCE
 from upstream import Reply, Script, Upstream, closes_when_reused, lingers, openai, openai_events
 
 from services.errors import ProviderError, ProviderUnavailable
-from services.events import Connected, Event, Finish, Retry, TextDelta, Usage
+from services.events import Attempt, Connected, Event, Finish, Retry, TextDelta, Usage
 from services.providers.openai import OpenAI
 from services.providers.retry import Retrying
 from services.providers.transport import Transport
@@ -36,10 +36,10 @@ async def test_a_stale_socket_costs_neither_a_wait_nor_a_retry(
         batches = await batches_of(provider, prompt)
 
         events: list[Event] = [event for batch in batches for event in batch]
-        assert [type(event) for event in events] == [Connected, TextDelta, Usage, Finish]
+        assert [type(event) for event in events] == [Attempt, Connected, TextDelta, Usage, Finish]
         assert [request.connection for request in upstream.requests] == [1, 1, 2]
         assert upstream.requests[2].body == upstream.requests[1].body
-        connected = events[0]
+        connected = events[1]
         assert isinstance(connected, Connected)
         assert connected.connect > 0  # the new connection's time, not the stale one's
         assert (transport.stale_sockets, transport.connects, transport.pool_hits) == (1, 2, 1)

@@ -34,7 +34,7 @@ from upstream import (
 )
 
 from services.errors import Phase, ProviderTimeout, ProviderUnavailable
-from services.events import Connected, Event, Finish, TextDelta
+from services.events import Attempt, Batch, Connected, Event, Finish, Offer, TextDelta
 from services.providers.exchange import Exchange
 from services.providers.openai import OpenAI
 from services.providers.transport import Transport
@@ -68,7 +68,7 @@ async def test_a_reused_socket_took_no_time_to_connect(
     await events_of(provider, prompt)
     await settled(transport)
 
-    (connected, *_), *_ = await batches_of(provider, prompt)
+    _, (connected, *_), *_ = await batches_of(provider, prompt)
 
     assert connected == Connected("openai", "gpt-4o-mini", 0.0)
 
@@ -114,6 +114,7 @@ async def test_the_stream_beyond_the_pool_gets_a_socket_of_its_own_that_is_close
     provider = openai_at(transport, upstream.url)
     running = [provider.stream(prompt) for _ in range(3)]
     for batches in running:
+        await anext(batches)
         await anext(batches)
     upstream.plays(openai("Hello"))
 
@@ -298,21 +299,21 @@ def _open_files() -> int:
 
 
 @pytest.mark.parametrize(
-    ("script", "events"),
+    ("script", "last"),
     [
-        pytest.param(hangs(headers=False), 0, id="waiting for headers"),
-        pytest.param(hangs(), 1, id="waiting for the first token"),
-        pytest.param(hangs(chunk("Hel")), 2, id="waiting for the next token"),
+        pytest.param(hangs(headers=False), Attempt, id="waiting for headers"),
+        pytest.param(hangs(), Connected, id="waiting for the first token"),
+        pytest.param(hangs(chunk("Hel")), TextDelta, id="waiting for the next token"),
     ],
 )
 async def test_cancelling_closes_the_upstream_at_once(
-    transport: Transport, upstream: Upstream, prompt: Prompt, script: Script, events: int
+    transport: Transport, upstream: Upstream, prompt: Prompt, script: Script, last: type[Event]
 ) -> None:
     upstream.plays(script)
     seen: list[Event] = []
     asking = asyncio.ensure_future(collect(openai_at(transport, upstream.url), prompt, seen))
     await upstream.asked(1)
-    await until(lambda: len(seen) == events)
+    await until(lambda: any(isinstance(event, last) for event in seen))
 
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -334,6 +335,24 @@ async def test_closing_the_generator_closes_the_upstream_at_once(
     await upstream.abandoned()
 
     assert transport.open == 0
+
+
+async def test_who_will_not_hear_of_a_connection_leaves_none_behind(
+    transport: Transport, upstream: Upstream, prompt: Prompt
+) -> None:
+    """A hook may fail there, in the middle of aiohttp."""
+
+    def take(batch: Batch) -> None:
+        raise LookupError
+
+    async with aclosing(openai_at(transport, upstream.url).stream(prompt)) as batches:
+        question = await anext(batches)
+        assert isinstance(question, Offer)
+        with pytest.raises(LookupError):
+            await question.push(take)
+
+    assert transport.open == 0
+    await upstream.connected(0)
 
 
 async def test_closing_the_transport_ends_streams_that_still_run(

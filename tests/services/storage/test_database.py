@@ -102,6 +102,21 @@ async def test_the_forms_of_a_postgres_url_connect(
         assert await database.fetch_val("SELECT 1 + 1") == 2
 
 
+@pytest.mark.parametrize(("query", "prepared"), [("pgbouncer=true", 0), ("pgbouncer=false", 1)])
+async def test_behind_a_pooler_by_transaction_nothing_is_left_prepared(
+    postgres_url: str, query: str, prepared: int
+) -> None:
+    """The next query comes to another connection, and `prepared statement … does not exist`."""
+    async with open_database(f"{postgres_url}&{query}") as database, database.connection():
+        await database.fetch_val("SELECT 1 + CAST(:one AS int)", {"one": 1})
+
+        found = await database.fetch_val(
+            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT 1 +%'"
+        )
+
+    assert found == prepared
+
+
 async def test_sslmode_require_is_obeyed() -> None:
     """`databases` alone ignores it, and goes on in the clear when the server has no TLS."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -109,6 +109,15 @@ async def test_everything_a_payload_holds_comes_back(store: Store) -> None:
     assert json.loads(await payload_text(store.database)) == payload
 
 
+async def test_a_text_that_no_database_takes_costs_no_row(store: Store) -> None:
+    """Postgres refuses NUL in `jsonb`; a provider from a plug-in may call its model anything."""
+    async with sink_of(store).writing() as sink:
+        sink.record(event(payload={"model": "a\0b\ud800"}))
+
+    assert json.loads(await payload_text(store.database)) == {"model": "a\ufffdb\ufffd"}
+    assert sink.dropped == 0
+
+
 async def test_rows_in_their_thousands_all_arrive_once(store: Store) -> None:
     async with sink_of(store, batch=64).writing() as sink:
         for n in range(2_000):

@@ -1,0 +1,29 @@
+"""Characters that a provider tore in two: half a surrogate pair here, the other in the next event."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def decode_leniently(event: bytes, kind: type[T]) -> T:
+    """*event* as *kind*, with half surrogate pairs in its text, which msgspec refuses. Raises ValueError."""
+    return msgspec.convert(json.loads(event.decode()), kind)
+
+
+class TornText:
+    """Joins the halves. Both are in events that msgspec refuses, so nothing else has to look for them."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def join(self, text: str) -> str:
+        """*text* behind the half that is still open, without one that it ends in; U+FFFD for those that have no other."""
+        text = self._half + text
+        self._half = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        whole = text[: len(text) - len(self._half)]
+        return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
