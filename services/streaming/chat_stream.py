@@ -227,13 +227,11 @@ class ChatStream:
     def _take_events(self, batch: Batch) -> None:
         shown: list[Event] = []
         for event in batch:
-            self.report.observe(event)
-            if type(event) is TextDelta:
-                self._through_hooks(event, shown)
-            elif type(event) is Finish:
+            if type(event) is Finish:
                 self._end(event, self._said(shown))
                 return
-            elif type(event) is not Usage:  # the report keeps it; it is priced and sent at the end
+            self.report.observe(event)
+            if type(event) is not Usage:  # the report keeps it; it is priced and sent at the end
                 self._through_hooks(event, shown)
         if frames := self._said(shown):
             self.log.append(frames)
@@ -271,9 +269,9 @@ class ChatStream:
             return
         match self._stop:
             case "disconnected" | "stopped":
-                self._close(Finish("aborted"))
+                self._end(Finish("aborted"))
             case "drained" | None:  # None: the process itself is ending
-                self._close(
+                self._end(
                     Finish("error", code=ProviderError.code, phase="drain"),
                     sentence=ProviderError.sentence,
                 )
@@ -293,25 +291,24 @@ class ChatStream:
             log.bind(code=exc.code, phase=exc.phase, status=exc.status, reason=str(exc)).warning(
                 "SSE stream error"
             )
-            self._close(finish, sentence=exc.sentence)
+            self._end(finish, sentence=exc.sentence)
         else:
             log.opt(exception=exc).error("SSE stream error")
             finish = Finish("error", code=ProviderError.code, phase="stream")
-            self._close(finish, sentence=ProviderError.sentence)
+            self._end(finish, sentence=ProviderError.sentence)
 
-    def _close(self, finish: Finish, *, sentence: str | None = None) -> None:
-        self.report.observe(finish)
-        self._end(finish, [], sentence=sentence)
-
-    def _end(self, finish: Finish, frames: list[bytes], *, sentence: str | None = None) -> None:
+    def _end(
+        self, finish: Finish, frames: Sequence[bytes] = (), *, sentence: str | None = None
+    ) -> None:
         """Append *frames*, then *sentence*, the usage and *finish*, and tell the owner."""
+        self.report.observe(finish)
         if self._grace_timer is not None:
             self._grace_timer.cancel()
         tail: list[Event] = []
         try:
             for event in (self.report.settle(self._default_model), finish):
                 self._through_hooks(event, tail)
-            frames += self._ending(finish, tail, sentence, before=len(frames))
+            last = self._last_frames(finish, tail, sentence, before=len(frames))
         except Exception:
             # A hook has failed here, or made what can't be sent: the end goes out without hooks.
             logger.opt(exception=True).bind(request_id=self.turn.request_id).error(
@@ -321,17 +318,17 @@ class ChatStream:
             self.report.observe(finish)
             usage = self.report.usage
             tail = [] if usage is None else [usage]
-            frames += self._ending(finish, tail, ProviderError.sentence, before=len(frames))
-        self.report.events = len(self.log) + len(frames)
-        self.log.append(frames, last=True)
+            last = self._last_frames(finish, tail, ProviderError.sentence, before=len(frames))
+        self.report.events = len(self.log) + len(frames) + len(last)
+        self.log.append([*frames, *last], last=True)
         if self._attached == 0:
             self._release_unread()
         self._on_end(self)
 
-    def _ending(
+    def _last_frames(
         self, finish: Finish, tail: Sequence[Event], sentence: str | None, *, before: int
     ) -> list[bytes]:
-        """The last frames, in the wire's order whatever order hooks gave *tail*."""
+        """*sentence*, the usage and *finish*, in the wire's order whatever order hooks gave *tail*."""
         # Hooks may hold words back and release them here.
         words = [event for event in tail if isinstance(event, TextDelta)]
         spoken = bool(self.said or words)
