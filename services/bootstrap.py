@@ -165,7 +165,7 @@ class _Opening:
         settings, url = self._settings, self._settings.jwks_url
         keys = None if url is None else await self._stack.enter_async_context(open_keys(url))
         return Identity(
-            revealed(settings.auth.secret), settings.auth.audience, settings.jwt_issuer, keys
+            revealed(settings.jwt_secret), settings.auth.audience, settings.jwt_issuer, keys
         )
 
     async def provider(self) -> Provider:
