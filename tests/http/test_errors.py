@@ -96,6 +96,18 @@ async def test_unknown_fields_are_ignored_and_4000_characters_are_fine(client: C
     assert reply.status == 200
 
 
+@pytest.mark.parametrize(("ascii_only", "status"), [(False, 200), (True, 413)])
+async def test_32_kib_are_counted_as_they_are_sent(client: ChatClient, ascii_only, status):
+    """As `docs/wire-protocol.md` warns: escapes make of 16 KB of emoji 48."""
+    body = json.dumps({"message": "\N{GRINNING FACE}" * 4000}, ensure_ascii=ascii_only)
+
+    reply = await client.send(
+        "POST", CHAT, data=body.encode(), headers={"Content-Type": "application/json"}
+    )
+
+    assert reply.status == status
+
+
 @pytest.mark.parametrize(
     "body",
     [
