@@ -9,10 +9,15 @@ from contextlib import suppress
 import aiohttp
 import pytest
 from chat_client import CHAT, ChatClient, raw_exchange
+from sanic.exceptions import SanicException, ServiceUnavailable, Unauthorized
 
 from sanic_server import serve
+from services.errors import Overloaded
 
 PING = "/api/v1/auth/ping"
+BEARER = 'Bearer error="invalid_token"'
+BASIC = {"www-authenticate": 'Basic realm="x"'}
+AFTER_7 = {"retry-after": "7"}
 
 
 def problem(raw: bytes) -> tuple[int, dict]:
@@ -292,6 +297,38 @@ async def test_a_500_says_nothing_of_the_inside(make_app, bearer):
     assert reply.status == 500
     assert reply.error["code"] == "INTERNAL_ERROR"
     assert reply.error["message"] == "Internal server error."
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "code", "headers"),
+    [
+        (Unauthorized("no"), 401, "UNAUTHORIZED", {"www-authenticate": BEARER}),
+        (Unauthorized(scheme="Basic", realm="x"), 401, "UNAUTHORIZED", BASIC),
+        (ServiceUnavailable(headers={"Retry-After": 7}), 503, "SERVICE_UNAVAILABLE", AFTER_7),
+        (ServiceUnavailable(), 503, "SERVICE_UNAVAILABLE", {"retry-after": "1"}),
+        (SanicException(status_code=429), 429, "TOO_MANY_REQUESTS", {"retry-after": "1"}),
+        (SanicException(status_code=404, headers={"x-a": "b"}), 404, "NOT_FOUND", {"x-a": "b"}),
+        (Overloaded(), 503, "OVERLOADED", {"retry-after": "1"}),
+        (SanicException(status_code=599), 599, "STATUS_599", {}),
+        (SanicException(status_code=299), 500, "INTERNAL_ERROR", {}),
+    ],
+    ids=repr,
+)
+async def test_what_a_plug_in_raises_in_sanics_words_keeps_its_headers_and_what_the_status_promises(
+    make_app, bearer, raised, status, code, headers
+):
+    app = make_app()
+
+    @app.get("/refuses", ctx_public=True)
+    async def refuses(request):
+        raise raised
+
+    async with serve(app) as server, aiohttp.ClientSession() as session:
+        reply = await ChatClient(session, server, bearer).send("GET", "/refuses")
+
+    assert (reply.status, reply.error["code"]) == (status, code)
+    assert headers.items() <= {name.lower(): value for name, value in reply.headers.items()}.items()
+    assert len(reply.headers.getall("retry-after", [])) <= 1
 
 
 async def test_the_next_client_is_served_after_any_failure(client: ChatClient):
