@@ -100,7 +100,7 @@ async def _asked(request: ChatRequest) -> tuple[Turn, Claim | None]:
         request_id=request_id_of(request),
         user_id=principal.user_id,
         message=asked.message,
-        session_id=asked.sessionId or None,
+        session_id=asked.sessionId,
         use_memory=asked.useMemory,
         resumable=asked.resumable or key is not None,
         scenario=scenario_of(request),

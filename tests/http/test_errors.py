@@ -48,6 +48,7 @@ def problem(raw: bytes) -> tuple[int, dict]:
         ),
         ({"message": "x", "sessionId": ""}, "sessionId", "session-"),
         ({"message": "x", "sessionId": 7}, "sessionId", "valid string"),
+        ({"message": "x", "sessionId": None}, "sessionId", "or be left out"),
         ([], "body", "must be a JSON object"),
         ("text", "body", "must be a JSON object"),
         (None, "body", "must be a JSON object"),
