@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,8 @@ def _serve_one(
             logger.bind(variable=name, meant=meant).warning("Unknown setting")
         if "limits" not in settings.plugins.middleware:
             logger.warning("MIDDLEWARE does not list limits: there are none")
+        if settings.production and not settings.chat.providers and settings.providers == ("stub",):
+            logger.warning("No provider has a key: the stub answers")
         server.run(app, listening, on_ready=partial(on_ready, app))
 
 
@@ -150,8 +152,16 @@ def _say_ready(app: ChatApp, port: int) -> None:
     settings: Settings = app.ctx.settings
     parts = app.ctx.services.parts
     logger.bind(host=settings.server.host, port=port, **parts).info("Ready")
-    if not settings.production and settings.auth.secret is not None:
-        print(f"\nTry it:\n\n{curl_line(settings, port=port)}\n", flush=True)
+    if not settings.production:
+        _print(f"\nTry it:\n\n{curl_line(settings, port=port)}\n")
+
+
+def _print(text: str) -> None:
+    """Print *text* if anybody reads; it is no reason to die that nobody does."""
+    # Not by `print`: what it can't write is tried again as the process ends, which then fails.
+    if sys.stdout is not None:
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), f"{text}\n".encode())
 
 
 def _config(settings: Settings) -> Config:

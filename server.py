@@ -8,6 +8,7 @@ signals are caught before anything else, and any number of them is one.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import resource
@@ -42,6 +43,10 @@ def listen(host: str, port: int, *, silence: float) -> socket.socket:
     On Linux the kernel cuts a peer that has acknowledged nothing for *silence* seconds (RFC 5482).
     """
     try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as exc:
+        raise BadSetting(f"HOST: can't listen on {host}: it is no address") from exc
+    try:
         if ":" not in host:
             listening = socket.create_server((host, port), backlog=BACKLOG)
         else:
@@ -52,8 +57,9 @@ def listen(host: str, port: int, *, silence: float) -> socket.socket:
                 dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
             )
     except OSError as exc:
+        named = "HOST" if exc.errno == errno.EADDRNOTAVAIL else "PORT"
         reason = os.strerror(exc.errno or 0)
-        raise BadSetting(f"PORT: can't listen on {host}:{port}: {reason}") from exc
+        raise BadSetting(f"{named}: can't listen on {host}:{port}: {reason}") from exc
     if sys.platform == "linux":
         # Handed on to what is accepted, which saves every connection a call.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence * 1000))

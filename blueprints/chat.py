@@ -100,7 +100,7 @@ async def _asked(request: ChatRequest) -> tuple[Turn, Claim | None]:
         request_id=request_id_of(request),
         user_id=principal.user_id,
         message=asked.message,
-        session_id=asked.sessionId or None,
+        session_id=asked.sessionId,
         use_memory=asked.useMemory,
         resumable=asked.resumable or key is not None,
         scenario=scenario_of(request),
@@ -129,7 +129,7 @@ async def _find(request: ChatRequest, stream_id: str, after: int) -> Readable:
 
 
 def _idempotency_key(request: ChatRequest) -> str | None:
-    key: str | None = request.headers.getone("idempotency-key", None)
+    key = _only(request, "Idempotency-Key")
     if key is not None and not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise ValidationFailed(
             details=[Detail("Idempotency-Key", "must be 1 to 255 visible ASCII characters")]
@@ -139,13 +139,21 @@ def _idempotency_key(request: ChatRequest) -> str | None:
 
 def _last_event_id(request: ChatRequest) -> _Place:
     """Where the client is: `Last-Event-ID`, else `?after=`, else at the start."""
-    header = request.headers.getone("last-event-id", None)
+    header = _only(request, "Last-Event-ID")
     field, text = ("Last-Event-ID", header) if header is not None else ("after", _after(request))
     if text is None:
         return _START
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValidationFailed(details=[Detail(field, "must be the number of an event")])
     return _Place(int(text), says_the_end(text))
+
+
+def _only(request: ChatRequest, header: str) -> str | None:
+    lines: list[str] = request.headers.getall(header, [])
+    if len(lines) > 1:
+        # Whoever is on the way, and logs or counts, may take another than we.
+        raise ValidationFailed(details=[Detail(header, "must be given once")])
+    return lines[0] if lines else None
 
 
 def _after(request: ChatRequest) -> str | None:

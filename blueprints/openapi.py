@@ -176,7 +176,7 @@ _CHAT: Final = {
             parameters=[_IDEMPOTENCY_KEY, _LAST_EVENT_ID, _TEST_SCENARIO],
             request_body={
                 "required": True,
-                "description": "At most 32 KiB. Unknown fields are ignored.",
+                "description": "At most 32 KiB, as sent. Unknown fields are ignored.",
                 "content": {
                     "application/json": {
                         "schema": ref("ChatBody"),

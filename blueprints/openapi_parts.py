@@ -116,16 +116,22 @@ def schemas(received: Sequence[type], sent: Sequence[type]) -> Json:
         *((each, "serialization", TypeAdapter(each)) for each in sent),
     ]
     _, found = TypeAdapter.json_schemas(
-        kinds, ref_template="#/components/schemas/{model}", schema_generator=_Untitled
+        kinds, ref_template="#/components/schemas/{model}", schema_generator=_Plain
     )
     return dict(sorted(found["$defs"].items()))
 
 
-class _Untitled(GenerateJsonSchema):
-    """Without a title per field, which would only repeat its name."""
+class _Plain(GenerateJsonSchema):
+    """Without what only repeats: a title that is the field's name, a default of null where a field is optional."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
+
+    def default_schema(self, schema: Any) -> Json:
+        described = super().default_schema(schema)
+        if described.get("default", ...) is None:
+            del described["default"]
+        return described
 
 
 def _refused(refusals: Iterable[type[ServiceError]]) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from asyncio import CancelledError
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -20,16 +21,21 @@ from services.errors import (
     PayloadTooLarge,
     RequestTimedOut,
     ServiceError,
+    Unauthorized,
 )
 
 
 class HttpRefused(ServiceError):
-    """HTTP itself refuses the request; the fields come from its status."""
+    """HTTP itself, or a plug-in in its words, refuses the request; the fields come from the status."""
 
-    def __init__(self, status: int, headers: dict[str, str]) -> None:
-        self.code = HTTPStatus(status).name  # type: ignore[misc] # one class for all statuses
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        try:
+            name, phrase = HTTPStatus(status).name, HTTPStatus(status).phrase
+        except ValueError:  # a plug-in's own
+            name, phrase = f"STATUS_{status}", f"Status {status}"
+        self.code = name  # type: ignore[misc] # one class for all statuses
         self.status = status  # type: ignore[misc]
-        super().__init__(f"{HTTPStatus(status).phrase}.", headers=headers)
+        super().__init__(f"{phrase}.", headers=headers)
 
 
 KNOWN: dict[int, type[ServiceError]] = {
@@ -38,6 +44,13 @@ KNOWN: dict[int, type[ServiceError]] = {
     408: RequestTimedOut,
     413: PayloadTooLarge,
     500: ServiceError,
+}
+
+# What an answer of that status never lacks, whoever made it (RFC 9110, 15.5.2; docs/wire-protocol.md).
+PROMISED: dict[int, dict[str, str]] = {
+    401: Unauthorized().headers,
+    429: {"retry-after": "1"},
+    503: {"retry-after": "1"},
 }
 
 
@@ -65,10 +78,13 @@ def problem(error: ServiceError, request_id: str) -> HTTPResponse:
         body["details"] = [
             {"field": detail.field, "message": detail.message} for detail in error.details
         ]
+    headers = {name.lower(): str(value) for name, value in error.headers.items()}
+    for name, value in PROMISED.get(error.status, {}).items():
+        headers.setdefault(name, value)
     return HTTPResponse(
         json.dumps({"error": body}),
         status=error.status,
-        headers=error.headers,
+        headers=headers,
         content_type="application/json",
     )
 
@@ -79,12 +95,13 @@ def _translate(request: ChatRequest, exception: BaseException) -> ServiceError:
             return exception
         case MethodNotAllowed():
             return HttpRefused(405, {"allow": ", ".join(_allowed(request))})
-        case SanicException():
-            status = exception.status_code
-            return KNOWN[status]() if status in KNOWN else HttpRefused(status, {})
+        case SanicException(status_code=status, headers=headers):
+            if status in KNOWN:
+                return KNOWN[status](headers=headers)
+            return HttpRefused(status, headers) if 400 <= status <= 599 else ServiceError()
         case CancelledError():
             # The server gave up waiting for its own handler: RESPONSE_TIMEOUT before a byte.
-            return HttpRefused(503, {"retry-after": "1"})
+            return HttpRefused(503, {})
         case _:
             return ServiceError()
 

@@ -16,7 +16,7 @@ from sanic.http import Http, Stage
 from sanic.server import HttpProtocol
 
 from blueprints.gate import Gate
-from blueprints.request_head import is_sound
+from blueprints.request_head import is_sound, trimmed
 from blueprints.response_head import stream_head
 
 # How long the body of a request that was answered without it may still take, in seconds.
@@ -41,6 +41,7 @@ class StrictHttp(Http):
         if not is_sound(request.head, request.version, request.headers):
             self.request_body = None  # its length is not to be trusted
             raise BadRequest
+        request.headers = trimmed(request.headers)
         # Sanic annotates bools, and puts text.
         if self.request_body != "chunked" and not self.request_bytes_left:  # type: ignore[comparison-overlap]
             # `Content-Length: 0`, as many send with every DELETE: Sanic would log an error that

@@ -37,5 +37,13 @@ def is_sound(head: bytes, version: str, headers: Header) -> bool:
     return bool(hosts) and codings in ([], ["chunked"])
 
 
+def trimmed(headers: Header) -> Header:
+    """*headers* without white space behind their values, which is no part of them (RFC 9110, 5.5)."""
+    for value in headers.values():
+        if value and value[-1] in " \t":
+            return Header([(name, value.rstrip(" \t")) for name, value in headers.items()])
+    return headers  # as nearly always
+
+
 def _stripped(value: str) -> str:
     return value.strip(" \t")

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from services.errors import Detail, InvalidJson, ValidationFailed
 
@@ -20,8 +27,18 @@ def _sayable(text: str) -> str:
     return text
 
 
-def _undefaulted(schema: dict[str, Any]) -> None:
-    del schema["default"]  # "" stands for absence inside; nobody may send it
+def _not_null(session_id: str | None) -> str:
+    # What is left out is not validated: this None was sent.
+    if session_id is None:
+        raise ValueError("must look like session-YYYYMMDD-HHMMSS-xxxx, or be left out")
+    return session_id
+
+
+SessionId: TypeAlias = Annotated[
+    Annotated[str, Field(pattern=SESSION_ID)] | None,
+    AfterValidator(_not_null),
+    WithJsonSchema({"type": "string", "pattern": SESSION_ID}),
+]
 
 
 class ChatBody(BaseModel):
@@ -40,10 +57,8 @@ class ChatBody(BaseModel):
     useMemory: bool = Field(  # noqa: N815 - the wire's name
         default=False, description="Search the user's earlier conversations for what bears on it."
     )
-    sessionId: Annotated[str, Field(pattern=SESSION_ID)] = Field(  # noqa: N815 - the wire's name
-        default="",
-        description="The conversation; its recent turns become part of the prompt.",
-        json_schema_extra=_undefaulted,
+    sessionId: SessionId = Field(  # noqa: N815 - the wire's name
+        default=None, description="The conversation; its recent turns become part of the prompt."
     )
     resumable: bool = Field(
         default=False, description="Number the events, and let the stream be read again."

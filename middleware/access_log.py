@@ -1,4 +1,4 @@
-"""Log requests: a chat when it is received, everything else when it is answered."""
+"""Log requests: a question when it is received, everything else when it is answered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _LONGEST_PATH = 256
 class AccessLog(Middleware):
     """One line per request, without query strings, headers or bodies.
 
-    A stream has its line from the one who ends it: here only its headers are seen to leave.
+    A stream has its line from the one who ends it: here only its headers are seen to leave. Reading one on
+    has a line when it begins, because nobody else says that it was asked for.
     """
 
     class Options(BaseModel):
@@ -38,13 +39,14 @@ class AccessLog(Middleware):
     async def on_request(self, request: Request) -> None:
         """Note the time, and that a chat begins."""
         request.ctx.received_at = perf_counter()
-        if (request.method, request.path.removesuffix("/")) == _CHAT:
+        if _asks(request):
             # Whose it is will be known when `auth` has run; "Chat completion finished" says it.
             log.info("Chat request received", **self._facts(request))
 
     async def on_response(self, request: Request, response: BaseHTTPResponse) -> None:
         """Log what was answered, and after how many milliseconds."""
-        if (response.content_type or "").startswith("text/event-stream"):
+        streams = (response.content_type or "").startswith("text/event-stream")
+        if streams and _asks(request):
             return
         principal = getattr(request.ctx, "principal", None)
         facts = self._facts(request) | {"user_id": principal and principal.user_id}
@@ -53,8 +55,15 @@ class AccessLog(Middleware):
             facts["status"] = response.status
         if (received_at := getattr(request.ctx, "received_at", None)) is not None:
             facts["ms"] = round((perf_counter() - received_at) * 1000, 1)
-        level = "DEBUG" if request.path == _PROBE else "INFO"
-        log.log(level, "Client left before the answer" if gone else "Request finished", **facts)
+        if (stream_id := response.headers.get("x-stream-id")) is not None:
+            facts["stream_id"] = stream_id
+        if gone:
+            phrase = "Client left before the answer"
+        elif streams and request.method != "HEAD":
+            phrase = "Event stream begun"
+        else:
+            phrase = "Request finished"
+        log.log("DEBUG" if request.path == _PROBE else "INFO", phrase, **facts)
 
     def _facts(self, request: Request) -> dict[str, str | float | None]:
         return {
@@ -63,6 +72,10 @@ class AccessLog(Middleware):
             "path": request.path[:_LONGEST_PATH],
             "client": (self._trust_proxy and _forwarded(request)) or request.ip or None,
         }
+
+
+def _asks(request: Request) -> bool:
+    return (request.method, request.path.removesuffix("/")) == _CHAT
 
 
 def _forwarded(request: Request) -> str | None:

@@ -50,7 +50,7 @@ class Middleware:
         """Runs before the handler and before the body is read; a response returned here is the answer.
 
         `request.route` is None when nothing answers at this path. A `ServiceError` raised here is the
-        answer too; any other exception is a 500.
+        answer too, and so is a `SanicException`; any other exception is a 500.
         """
 
     async def on_response(self, request: Request, response: BaseHTTPResponse) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, get_origin
+from collections.abc import Collection, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from settings import BadSetting
 
@@ -39,7 +39,7 @@ def parse(name: str, model: type[BaseModel], given: Mapping[str, str]) -> BaseMo
         if option not in fields:
             has = f"it has {', '.join(sorted(fields))}" if fields else "it has none"
             raise BadSetting(f"{_variable(name, option)}: {name} has no such option; {has}")
-        values[option] = _items(text) if _is_list(fields[option]) else text
+        values[option] = _items(text) if _is_list(fields[option].annotation) else text
     try:
         return model.model_validate(values)
     except ValidationError as exc:
@@ -68,8 +68,13 @@ def _prefix(name: str) -> str:
     return f"{_PREFIX}{name.replace('-', '_').upper()}_"
 
 
-def _is_list(field: FieldInfo) -> bool:
-    return get_origin(field.annotation) in (tuple, list, set, frozenset)
+def _is_list(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    if origin is Annotated:
+        return _is_list(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return all(_is_list(each) for each in get_args(annotation) if each is not NoneType)
+    return origin in (tuple, list, set, frozenset, Sequence)
 
 
 def _items(text: str) -> list[str]:

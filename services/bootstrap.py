@@ -47,6 +47,7 @@ from services.telemetry import TelemetrySink
 from services.telemetry.database import DatabaseSink
 from services.telemetry.metrics import MetricsSink
 from services.telemetry.tee import Tee
+from services.together import Together
 from services.tokens import Tokenizer
 from settings import Settings, seconds
 
@@ -89,9 +90,12 @@ async def open_services(
         )
         tokenizer = opening.tokenizer()
         accountant = Accountant(tokenizer, prices(settings))
+        remembering = memory or await opening.memory(database)
+        # Left before what they write to is closed, and after whoever may give them something has ended.
+        await stack.enter_async_context(opening.queues)
         sink = Tee(telemetry or await opening.telemetry(database), opening.metrics)
         conversations = Conversations(database, count=tokenizer.count)
-        archive = await opening.archive(conversations, memory or await opening.memory(database))
+        archive = await opening.archive(conversations, remembering)
         yield Services(
             identity=await opening.identity(),
             admission=await opening.admission(accountant),
@@ -113,10 +117,14 @@ async def open_services(
 
 
 class _Opening:
-    """Opens one part after the other; *stack* closes them in reverse."""
+    """Opens one part after the other; *stack* closes them in reverse, the queues at one time.
+
+    Each queue may need all of its patience at the end, if the database is away.
+    """
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self.metrics = MetricsSink()
+        self.queues = Together()
         self.parts = named_parts(settings)
         self._settings = settings
         self._stack = stack
@@ -129,7 +137,7 @@ class _Opening:
         return tokenizer
 
     async def telemetry(self, database: Database) -> TelemetrySink:
-        rows = await self._stack.enter_async_context(DatabaseSink(database).writing())
+        rows = await self.queues.enter(DatabaseSink(database).writing())
         self._publish_queue("telemetry", rows)
         return rows
 
@@ -142,7 +150,7 @@ class _Opening:
 
     async def archive(self, conversations: Conversations, memory: Memory) -> Archive:
         archive = Archive(conversations, memory)
-        await self._stack.enter_async_context(archive.writing())
+        await self.queues.enter(archive.writing())
         self._publish_queue("archive", archive)
         return archive
 
@@ -157,7 +165,7 @@ class _Opening:
         settings, url = self._settings, self._settings.jwks_url
         keys = None if url is None else await self._stack.enter_async_context(open_keys(url))
         return Identity(
-            revealed(settings.auth.secret), settings.auth.audience, settings.jwt_issuer, keys
+            revealed(settings.jwt_secret), settings.auth.audience, settings.jwt_issuer, keys
         )
 
     async def provider(self) -> Provider:
@@ -212,7 +220,7 @@ class _Opening:
             hooks=hooks,
             observers=[observe],
             policy=policy(settings),
-            archive=await enter(open_archive(database, retention=retention)),
+            archive=await self.queues.enter(open_archive(database, retention=retention)),
             shared=shared,
         )
         self.metrics.register("chat_streams", "Streams that run now.", lambda: len(streams))

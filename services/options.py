@@ -6,7 +6,6 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
-from loguru import logger
 from pydantic import SecretStr
 
 from services.limits.quotas import UNLIMITED, Quotas
@@ -16,47 +15,24 @@ from services.providers.build import ProviderOptions
 from services.report import Accountant
 from services.streaming.streams import Policy
 from services.turn import Turn
-from settings import BadSetting, Settings, seconds
+from settings import BadSetting, ProviderName, Settings, seconds
 
 
 def provider_options(settings: Settings) -> list[ProviderOptions]:
     """The providers to use, in fallback order."""
-    if settings.production and settings.providers == ("stub",):
-        logger.warning("No provider has a key: the stub answers")
-    options = []
-    for name in settings.providers:
-        section = settings.anthropic if name == "anthropic" else settings.openai
-        options.append(
-            ProviderOptions(
-                name=name,
-                api_key=revealed(section.api_key) or "",
-                base_url=section.base_url,
-                model=section.model,
-                max_output_tokens=section.max_output_tokens,
-                temperature=section.temperature,
-                max_sockets=section.max_sockets,
-                connect_timeout=seconds(section.connect_timeout_ms),
-                first_token_timeout=seconds(section.first_token_timeout_ms),
-                idle_timeout=seconds(section.idle_timeout_ms),
-                total_timeout=seconds(section.total_timeout_ms),
-                max_retries=section.max_retries,
-                retry_base=seconds(section.retry_base_ms),
-            )
-        )
-    return options
+    return [_options(settings, name) for name in settings.providers]
 
 
 def named_parts(settings: Settings) -> dict[str, str]:
     """What the service is made of, by name: for the log, without addresses or keys."""
     url = settings.storage.database_url.get_secret_value()
-    keys = ["secret"] * (settings.auth.secret is not None)
-    keys += ["jwks"] * (settings.jwks_url is not None)
+    keys = {"secret": settings.jwt_secret, "jwks": settings.jwks_url}
     return {
         "providers": ",".join(settings.providers),
         "database": "sqlite" if url.startswith("sqlite") else "postgres",
         "redis": "none",
         "memory": "embedded" if settings.zep.api_key is None else "zep",
-        "keys": ",".join(keys),
+        "keys": ",".join(name for name, given in keys.items() if given is not None),
     }
 
 
@@ -100,6 +76,7 @@ def worst_case(settings: Settings, accountant: Accountant) -> Callable[[Turn], D
     """What a turn may cost at most, in dollars, by the dearest provider; 0 without a budget."""
     if settings.limits.daily_budget_usd is None:
         return lambda turn: Decimal(0)
+    models = provider_options(settings)
     fixed = (
         accountant.tokens.count(settings.chat.system_prompt)
         + settings.chat.history_token_budget
@@ -117,7 +94,6 @@ def worst_case(settings: Settings, accountant: Accountant) -> Callable[[Turn], D
             for options in models
         )
 
-    models = provider_options(settings)
     return cost
 
 
@@ -134,3 +110,23 @@ def prices(settings: Settings) -> Prices:
 def revealed(secret: SecretStr | None) -> str | None:
     """The value of *secret*."""
     return None if secret is None else secret.get_secret_value()
+
+
+def _options(settings: Settings, name: ProviderName) -> ProviderOptions:
+    # The stub passes for OpenAI.
+    section = settings.anthropic if name == "anthropic" else settings.openai
+    return ProviderOptions(
+        name=name,
+        api_key=revealed(section.api_key) or "",
+        base_url=section.base_url,
+        model=section.model,
+        max_output_tokens=section.max_output_tokens,
+        temperature=section.temperature,
+        max_sockets=section.max_sockets,
+        connect_timeout=seconds(section.connect_timeout_ms),
+        first_token_timeout=seconds(section.first_token_timeout_ms),
+        idle_timeout=seconds(section.idle_timeout_ms),
+        total_timeout=seconds(section.total_timeout_ms),
+        max_retries=section.max_retries,
+        retry_base=seconds(section.retry_base_ms),
+    )

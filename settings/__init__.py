@@ -15,7 +15,7 @@ from settings.sections import DEVELOPMENT_SECRET, Section
 from settings.spelling import near_misses
 from settings.wording import allowed
 
-__all__ = ["BadSetting", "Settings", "load_settings", "seconds", "variable"]
+__all__ = ["BadSetting", "ProviderName", "Settings", "load_settings", "seconds", "variable"]
 
 ProviderName: TypeAlias = Literal["openai", "anthropic", "stub"]
 
@@ -70,6 +70,13 @@ class Settings(BaseModel):
         return self.chat.providers or tuple(keyed) or ("stub",)
 
     @property
+    def jwt_secret(self) -> SecretStr | None:
+        """What verifies HS256 tokens, if such tokens are taken; development needs no secret of its own."""
+        if self.auth.secret is None and not self.production:
+            return SecretStr(DEVELOPMENT_SECRET)
+        return self.auth.secret
+
+    @property
     def jwks_url(self) -> str | None:
         """Where the keys of asymmetric tokens are, if such tokens are taken."""
         if self.auth.jwks_url is None and self.supabase.url is not None:
@@ -93,12 +100,12 @@ class Settings(BaseModel):
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Read the settings from *env*; an empty value counts as unset. Raises `BadSetting`."""
+        options = {name: value for name, value in env.items() if name.startswith("MIDDLEWARE_")}
+        for name in (*variables(), *options):
+            _refuse_undecodable(name, env.get(name, ""))
         values: dict[str, Any] = {
             name: _section(section, env) for name, section in section_types().items()
         }
-        if values["server"].app_env == "production" and not env.get("JWT_SECRET", "").strip():
-            values["auth"] = values["auth"].model_copy(update={"secret": None})
-        options = {name: value for name, value in env.items() if name.startswith("MIDDLEWARE_")}
         settings = cls(
             **values,
             middleware_options=options,
@@ -173,6 +180,14 @@ def _section(section: type[Section], env: Mapping[str, str]) -> Section:
         raise BadSetting(f"{variable(section, name)}: must be {must}") from None
 
 
+def _refuse_undecodable(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Python keeps such bytes as lone surrogates, which neither a key nor a prompt can hold.
+        raise BadSetting(f"{name}: must be text in UTF-8") from None
+
+
 def _items(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
@@ -192,11 +207,30 @@ def _refuse_contradictions(settings: Settings) -> None:
             "WRITE_TIMEOUT_MS: must be more than OPENAI_SSE_HEARTBEAT_MS, or streams that only"
             " send heartbeats are cut"
         )
-    origins = settings.plugins.cors_origins
-    if "*" in origins and len(origins) > 1:
-        raise BadSetting("CORS_ORIGINS: * stands alone, or leave it out")
+    _refuse_useless_origins(settings.plugins.cors_origins)
+    _refuse_useless_providers(settings)
     if server.web_concurrency > 1:
         _require_shared_state(settings)
+
+
+def _refuse_useless_origins(origins: tuple[str, ...]) -> None:
+    if "*" in origins and len(origins) > 1:
+        raise BadSetting("CORS_ORIGINS: * stands alone, or leave it out")
+    if any("*" in origin and origin != "*" for origin in origins):
+        raise BadSetting("CORS_ORIGINS: * can't be a part of an origin: list each, or * alone")
+
+
+def _refuse_useless_providers(settings: Settings) -> None:
+    chosen = settings.chat.providers
+    for position, name in enumerate(chosen):
+        if name in chosen[:position]:
+            raise BadSetting(f"PROVIDERS: {name} is listed twice")
+    for name, section in (("openai", settings.openai), ("anthropic", settings.anthropic)):
+        if name in chosen and section.api_key is None and section.at_its_vendor:
+            raise BadSetting(
+                f"{section.prefix}API_KEY: required, since PROVIDERS names {name}"
+                f" and {section.prefix}BASE_URL no server that works without"
+            )
 
 
 def _require_shared_state(settings: Settings) -> None:

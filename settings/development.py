@@ -31,7 +31,8 @@ def development_token(
 
     Raises `BadSetting` in production, where only the issuer signs tokens.
     """
-    if settings.production or settings.auth.secret is None:
+    secret = settings.jwt_secret
+    if settings.production or secret is None:
         raise BadSetting("APP_ENV: development tokens are not made in production")
     now = int(time.time())
     claims = {
@@ -43,7 +44,7 @@ def development_token(
     }
     if settings.jwt_issuer is not None:
         claims["iss"] = settings.jwt_issuer
-    return jwt.encode(claims, settings.auth.secret.get_secret_value(), algorithm="HS256")
+    return jwt.encode(claims, secret.get_secret_value(), algorithm="HS256")
 
 
 def curl_line(settings: Settings, *, port: int | None = None) -> str:
@@ -55,7 +56,7 @@ def curl_line(settings: Settings, *, port: int | None = None) -> str:
         f'curl -N -H "Authorization: Bearer {development_token(settings)}"'
         ' -H "Content-Type: application/json"'
         """ -d '{"message": "Hello, how are you?"}'"""
-        f" http://localhost:{port or settings.server.port}/api/v1/chat"
+        f" http://{_reached_at(settings.server.host)}:{port or settings.server.port}/api/v1/chat"
     )
 
 
@@ -78,6 +79,13 @@ def main(arguments: list[str], environ: Mapping[str, str], dotenv_path: Path) ->
         return 1
     print(token)
     return 0
+
+
+def _reached_at(host: str) -> str:
+    """The host of a URL for who listens on *host*, on the same machine."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - it is recognised, not listened on
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def _duration(text: str) -> float:

@@ -70,14 +70,15 @@ def configure_logging(
     """Send every log line of the process to *stdout* (default: the process's own) and to `LOG_FILE`.
 
     Standard output gets JSON in production and text otherwise, the file JSON always. *secrets* are
-    replaced wherever they turn up. A file that can't be opened is a warning, not an error.
+    replaced wherever they turn up. A file that can't be opened is a warning, not an error, and a process
+    may have been given no standard output at all.
     """
     redact = Redactor(secrets)
     as_json = partial(json_line, redact=redact)
     as_text = partial(text_line, redact=redact)
-    outputs = [
-        Output("stdout", _Descriptor(stdout or sys.stdout), as_json if production else as_text)
-    ]
+    outputs: list[Output] = []
+    if (console := stdout or sys.stdout) is not None:
+        outputs.append(Output("stdout", _Descriptor(console), as_json if production else as_text))
     problem: OSError | None = None
     if section.file is not None:
         try:

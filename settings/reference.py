@@ -26,11 +26,12 @@ Settings are environment variables. In development they are also read from a fil
 file, and an empty value counts as unset. A value that can't be used stops the start with one line
 that names the variable. A variable that looks like a misspelt setting is a warning at start.
 
-Durations are whole milliseconds. Lists are comma-separated.
+Values are UTF-8. Durations are whole milliseconds. Lists are comma-separated.
 
 With `APP_ENV=production` the service refuses to start with the development `JWT_SECRET`, with
 `ENABLE_TEST_SCENARIOS` on, and without any way to verify a token (`JWT_SECRET`, `JWT_JWKS_URL` or
-`SUPABASE_URL`). `WRITE_TIMEOUT_MS` must be more than `OPENAI_SSE_HEARTBEAT_MS`.
+`SUPABASE_URL`). A provider that `PROVIDERS` names needs its key, unless its `…_BASE_URL` is not the
+vendor's. `WRITE_TIMEOUT_MS` must be more than `OPENAI_SSE_HEARTBEAT_MS`.
 `WEB_CONCURRENCY` above 1 needs `REDIS_URL` and a Postgres `DATABASE_URL`.
 """
 
@@ -87,7 +88,7 @@ def _shown(default: Any) -> str:
         case tuple():
             return ",".join(default)
         case SecretStr():
-            # No default is a secret; the one that looks like it is the guide's placeholder.
+            # No default is a secret: it is a URL that could have held a password.
             return default.get_secret_value()
         case _:
             return str(default)

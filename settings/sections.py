@@ -7,6 +7,7 @@ Durations are `_ms` integers here, as on the wire; code reads them as float seco
 from __future__ import annotations
 
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -105,9 +106,9 @@ class Auth(Section):
     prefix = "JWT_"
 
     secret: SecretStr | None = Field(
-        SecretStr(DEVELOPMENT_SECRET),
+        None,
         min_length=32,
-        description="HS256 secret. The default is for development; production refuses it.",
+        description=f"HS256 secret. Default in development: `{DEVELOPMENT_SECRET}`, which production refuses.",
     )
     audience: str = Field(
         "authenticated", min_length=1, description="The token's `aud` must be or contain this."
@@ -185,6 +186,8 @@ class Streams(Section):
 class Provider(Section):
     """What both real providers have in common."""
 
+    vendor: ClassVar[str] = ""
+
     api_key: HeaderSecret | None = Field(
         None, description="API key; the provider is used when it is set."
     )
@@ -205,6 +208,13 @@ class Provider(Section):
     temperature: float | None = Field(
         None, ge=0, le=2, description="Sampling temperature; unset: the provider's."
     )
+    base_url: Url
+
+    @property
+    def at_its_vendor(self) -> bool:
+        """Whether `base_url` is where nobody is served without a key."""
+        host = urlsplit(self.base_url).hostname or ""
+        return host == self.vendor or host.endswith(f".{self.vendor}")
 
 
 class OpenAI(Provider):
@@ -212,6 +222,7 @@ class OpenAI(Provider):
 
     title = "OpenAI"
     prefix = "OPENAI_"
+    vendor = "openai.com"
 
     base_url: Url = Field("https://api.openai.com/v1", description="Where the API is, up to `/v1`.")
     model: str = Field("gpt-4o-mini", min_length=1, description="Model to ask.")
@@ -222,6 +233,7 @@ class Anthropic(Provider):
 
     title = "Anthropic"
     prefix = "ANTHROPIC_"
+    vendor = "anthropic.com"
 
     base_url: Url = Field(
         "https://api.anthropic.com/v1", description="Where the API is, up to `/v1`."

@@ -9,9 +9,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from settings.wording import Allowed
 
+_USUAL_PORT = {"http": ":80", "https": ":443"}
+
 
 def _url(text: str) -> str:
     parts = urlsplit(text)
+    parts.port  # noqa: B018 - looking at it is what checks it
     if parts.scheme not in ("http", "https") or not parts.hostname or _has_space(text):
         raise ValueError
     return text.rstrip("/")
@@ -20,11 +23,16 @@ def _url(text: str) -> str:
 def _origin(text: str) -> str:
     if text == "*":
         return text
-    parts = urlsplit(text)
-    origin = f"{parts.scheme}://{parts.netloc}".lower()
-    if not parts.scheme or not parts.hostname or text.rstrip("/").lower() != origin:
+    parts = urlsplit(text.rstrip("/").lower())
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if not parts.scheme or not parts.hostname or parts.geturl() != origin:
         raise ValueError
-    return origin
+    # Browsers send host names in ASCII, and never whose they are.
+    if not text.isascii() or _has_space(text) or "@" in parts.netloc:
+        raise ValueError
+    parts.port  # noqa: B018 - looking at it is what checks it
+    # Nor do they send the port that goes without saying (RFC 6454, section 6.2).
+    return origin.removesuffix(_USUAL_PORT.get(parts.scheme, ":")).removesuffix(":")
 
 
 def _database(url: SecretStr) -> SecretStr:

@@ -16,6 +16,7 @@ from services.events import FinishReason
 from services.memory import BulkMemory, Memory, Passage
 from services.storage.conversations import Conversations, FinishedTurn
 from services.storage.write_behind import Pace, WriteBehind
+from services.together import Together
 from services.turn import Message, Turn
 
 _PACE: Final = Pace()
@@ -66,7 +67,9 @@ class Archive:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Archive]:
         """Write while the block runs; at its end what is left."""
-        async with self._to_conversations.writing(), self._to_memory.writing():
+        async with Together() as queues:
+            await queues.enter(self._to_conversations.writing())
+            await queues.enter(self._to_memory.writing())
             yield self
 
     def keep(self, turn: Turn, answer: str, *, finish_reason: FinishReason) -> None:

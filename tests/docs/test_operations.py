@@ -1,13 +1,21 @@
-"""The metrics that the operations page names are those that are there, and the other way round."""
+"""The operations page names every metric and no other, and how long a process may take to end."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import aiohttp
 
+import server
 from sanic_server import serve
+from services.limits.limiter import open_limits
+from services.memory import recall
+from services.storage import database
+from services.storage.write_behind import Pace
+from services.streaming import store_redis
+from settings import log_writer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 
@@ -36,3 +44,20 @@ async def test_the_page_names_every_metric_and_no_other(loop, make_app):
     spelt_out = PAGE.replace("`…_", "`chat_openai_").replace("<provider>", "openai")
     named = {name.removesuffix("_bucket") for name in re.findall(r"\bchat_\w+", spelt_out)}
     assert named == published
+
+
+def test_a_platform_that_waits_as_long_as_the_page_says_never_kills_a_process_that_still_writes():
+    """What comes after the drain, one after the other, at its longest."""
+    ledger = inspect.signature(open_limits).parameters["patience"].default
+    at_most = (
+        server.LAST_BYTES  # answers on their way
+        + recall._CLOSE_TIMEOUT  # searches that were cancelled
+        + store_redis._CLOSE + ledger  # what Redis is still to be told
+        + Pace().close + Pace().stop  # the queues, all at one time
+        + database._CLOSE_TIMEOUT
+        + log_writer.PATIENCE
+    )  # fmt: skip
+
+    [documented] = re.findall(r"`DRAIN_TIMEOUT_MS` \+ (\d+) s", PAGE)
+
+    assert at_most + 2 < int(documented) < at_most + 10

@@ -9,10 +9,15 @@ from contextlib import suppress
 import aiohttp
 import pytest
 from chat_client import CHAT, ChatClient, raw_exchange
+from sanic.exceptions import SanicException, ServiceUnavailable, Unauthorized
 
 from sanic_server import serve
+from services.errors import Overloaded
 
 PING = "/api/v1/auth/ping"
+BEARER = 'Bearer error="invalid_token"'
+BASIC = {"www-authenticate": 'Basic realm="x"'}
+AFTER_7 = {"retry-after": "7"}
 
 
 def problem(raw: bytes) -> tuple[int, dict]:
@@ -43,6 +48,7 @@ def problem(raw: bytes) -> tuple[int, dict]:
         ),
         ({"message": "x", "sessionId": ""}, "sessionId", "session-"),
         ({"message": "x", "sessionId": 7}, "sessionId", "valid string"),
+        ({"message": "x", "sessionId": None}, "sessionId", "or be left out"),
         ([], "body", "must be a JSON object"),
         ("text", "body", "must be a JSON object"),
         (None, "body", "must be a JSON object"),
@@ -94,6 +100,18 @@ async def test_unknown_fields_are_ignored_and_4000_characters_are_fine(client: C
     reply = await client.ask("ä" * 4000, surprise=[1, 2])
 
     assert reply.status == 200
+
+
+@pytest.mark.parametrize(("ascii_only", "status"), [(False, 200), (True, 413)])
+async def test_32_kib_are_counted_as_they_are_sent(client: ChatClient, ascii_only, status):
+    """As `docs/wire-protocol.md` warns: escapes make of 16 KB of emoji 48."""
+    body = json.dumps({"message": "\N{GRINNING FACE}" * 4000}, ensure_ascii=ascii_only)
+
+    reply = await client.send(
+        "POST", CHAT, data=body.encode(), headers={"Content-Type": "application/json"}
+    )
+
+    assert reply.status == status
 
 
 @pytest.mark.parametrize(
@@ -280,6 +298,38 @@ async def test_a_500_says_nothing_of_the_inside(make_app, bearer):
     assert reply.status == 500
     assert reply.error["code"] == "INTERNAL_ERROR"
     assert reply.error["message"] == "Internal server error."
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "code", "headers"),
+    [
+        (Unauthorized("no"), 401, "UNAUTHORIZED", {"www-authenticate": BEARER}),
+        (Unauthorized(scheme="Basic", realm="x"), 401, "UNAUTHORIZED", BASIC),
+        (ServiceUnavailable(headers={"Retry-After": 7}), 503, "SERVICE_UNAVAILABLE", AFTER_7),
+        (ServiceUnavailable(), 503, "SERVICE_UNAVAILABLE", {"retry-after": "1"}),
+        (SanicException(status_code=429), 429, "TOO_MANY_REQUESTS", {"retry-after": "1"}),
+        (SanicException(status_code=404, headers={"x-a": "b"}), 404, "NOT_FOUND", {"x-a": "b"}),
+        (Overloaded(), 503, "OVERLOADED", {"retry-after": "1"}),
+        (SanicException(status_code=599), 599, "STATUS_599", {}),
+        (SanicException(status_code=299), 500, "INTERNAL_ERROR", {}),
+    ],
+    ids=repr,
+)
+async def test_what_a_plug_in_raises_in_sanics_words_keeps_its_headers_and_what_the_status_promises(
+    make_app, bearer, raised, status, code, headers
+):
+    app = make_app()
+
+    @app.get("/refuses", ctx_public=True)
+    async def refuses(request):
+        raise raised
+
+    async with serve(app) as server, aiohttp.ClientSession() as session:
+        reply = await ChatClient(session, server, bearer).send("GET", "/refuses")
+
+    assert (reply.status, reply.error["code"]) == (status, code)
+    assert headers.items() <= {name.lower(): value for name, value in reply.headers.items()}.items()
+    assert len(reply.headers.getall("retry-after", [])) <= 1
 
 
 async def test_the_next_client_is_served_after_any_failure(client: ChatClient):

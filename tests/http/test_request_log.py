@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chat_client import ChatClient
+from chat_client import CHAT, ChatClient
 from loguru import logger
 
 SESSION = "session-20250819-143022-a1b2"
@@ -62,3 +62,40 @@ async def test_a_chat_that_is_refused_is_logged_with_its_user_if_there_is_one(
         status,
         user_id,
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "phrase"), [("GET", "Event stream begun"), ("HEAD", "Request finished")]
+)
+async def test_reading_a_stream_on_is_logged_with_its_id(
+    client: ChatClient, lines: list[dict[str, Any]], method: str, phrase: str
+) -> None:
+    """Nothing once said that anybody had reconnected, so one that failed could not be traced."""
+    asked = await client.ask("hi", resumable=True)
+    path = f"{CHAT}/{asked.headers['x-stream-id']}"
+
+    await client.send(method, path, headers={"x-request-id": "mine"})
+
+    (line,) = [line for line in lines if line.get("request_id") == "mine"]
+    assert 0 <= line.pop("ms") < 5000
+    assert line == {
+        "message": phrase,
+        "request_id": "mine",
+        "method": method,
+        "path": path,
+        "client": "127.0.0.1",
+        "user_id": "test-user-id",
+        "status": 200,
+        "stream_id": asked.headers["x-stream-id"],
+    }
+
+
+async def test_a_question_that_joins_a_stream_is_logged_once(
+    client: ChatClient, lines: list[dict[str, Any]]
+) -> None:
+    await client.ask("hi", headers={"idempotency-key": "k"})
+
+    await client.ask("hi", headers={"idempotency-key": "k", "x-request-id": "mine"})
+
+    (line,) = [line for line in lines if line.get("request_id") == "mine"]
+    assert line["message"] == "Chat request received"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Annotated, Optional
+
 import pytest
+from pydantic import Field, create_model
 from sample_plugins import Configured
 from small_app import built_in, offers
 
 from middleware import event_hooks, load
 from middleware.base import Middleware
 from middleware.load import BUILT_IN, plugin
+from middleware.options import parse
 from settings import BadSetting, Settings
 
 SAMPLES = offers(
@@ -85,6 +90,26 @@ def test_options_come_from_the_environment_in_their_types():
     assert options == Configured.Options(
         greeting="Salve", limit=3, loud=True, mode="curt", words=("one", "two", "three")
     )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (list[str], ["a", "b"]),
+        (list[str] | None, ["a", "b"]),
+        (Optional[tuple[str, ...]], ("a", "b")),  # noqa: UP045 - plug-ins may be written so
+        (Annotated[set[str], Field(min_length=1)] | None, {"a", "b"}),
+        (Sequence[str], ["a", "b"]),
+        (list, ["a", "b"]),
+        (str | None, "a, b"),
+        (list[str] | str, "a, b"),
+    ],
+)
+def test_every_way_to_write_a_list_is_comma_separated(annotation, value):
+    """`list[str] | None` was once not seen to be one."""
+    model = create_model("Options", words=(annotation, ...))
+
+    assert parse("x", model, {"words": "a, b"}).words == value
 
 
 def test_an_empty_variable_counts_as_unset():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
+import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
 
 import httpx
 from patience import PATIENCE, await_true
@@ -124,6 +127,34 @@ def test_a_second_sigterm_changes_nothing(tmp_path, bearer):
     assert status == 0
     assert b'"aborted"' in ends_once(parts)
     assert "Traceback" not in service.output
+
+
+def test_queues_of_a_locked_database_give_up_at_one_time(tmp_path, bearer):
+    """One after the other they took longer than any platform waits before it kills."""
+    with (
+        started(tmp_path) as service,
+        closing(sqlite3.connect(tmp_path / "chat.db", isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        asked = service.request(
+            "POST", CHAT, json={"message": "hi", "resumable": True}, headers=bearer
+        )
+        status = service.stop()
+        lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+
+    at = {line["message"]: datetime.fromisoformat(line["time"]) for line in lines}
+    gave_up = [
+        at[f"{lost} dropped"]
+        for lost in (
+            "Telemetry rows",
+            "Turns of conversations",
+            "Turns to remember",
+            "Archived streams",
+        )
+    ]
+    assert asked.status_code == 200
+    assert status == 0
+    assert max(gave_up) - min(gave_up) < timedelta(seconds=4)
 
 
 def test_an_idle_process_stops_at_once(tmp_path):

@@ -8,12 +8,15 @@ import re
 import shlex
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
-from patience import PATIENCE
+from patience import PATIENCE, await_true
+from ports import free_port
 from process_service import ROOT, procfile_command, started
 
 
@@ -74,6 +77,10 @@ def refused(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
         ),
         ({"JWT_SECRET": "short"}, "JWT_SECRET"),
         ({"MIDDLEWARE": "request_id,nonsense"}, "MIDDLEWARE"),
+        ({"PROVIDERS": "openai,openai", "OPENAI_API_KEY": "sk-x"}, "PROVIDERS"),
+        ({"HOST": "nosuchhost.invalid"}, "HOST: can't listen on nosuchhost.invalid"),
+        ({"HOST": "a" * 64}, "HOST"),
+        ({"HOST": "203.0.113.1"}, "HOST"),
         ({"WEB_CONCURRENCY": "2"}, "WEB_CONCURRENCY"),
         ({"OPENAI_BASE_URL": "not a url"}, "OPENAI_BASE_URL"),
         ({"DATABASE_URL": "mysql://user:short@db/chat"}, "DATABASE_URL"),
@@ -90,6 +97,68 @@ def test_a_bad_value_stops_the_start_with_one_line_that_names_it(variables, name
     [line] = ended.stderr.splitlines()
     assert line.startswith(named)
     assert "short" not in ended.stderr
+
+
+def test_bytes_that_are_no_text_stop_the_start_with_one_line():
+    """A secret of them was a traceback, a system prompt an error in every answer."""
+    ended = refused({"JWT_SECRET": os.fsdecode(b"\xff" * 32)})
+
+    assert ended.returncode == 1
+    assert ended.stderr == "JWT_SECRET: must be text in UTF-8\n"
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """A pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["unread", "closed"])
+def test_nobody_has_to_read_what_is_printed(tmp_path, unread, closed):
+    """The start once died of it, after it had accepted, and without a drain."""
+    log, port = tmp_path / "api.log", free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "DATABASE_URL": f"sqlite:///{tmp_path}/chat.db",
+        "LOG_FILE": str(log),
+    }
+    command = procfile_command()
+    if closed:
+        command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    with (
+        (tmp_path / "errors").open("wb") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=unread, stderr=errors
+        ) as service,
+    ):
+        try:
+            await_true(lambda: log.exists() and '"message": "Ready"' in log.read_text())
+            ping = httpx.get(f"http://127.0.0.1:{port}/api/v1/auth/ping", timeout=PATIENCE)
+            service.terminate()
+            status = service.wait(PATIENCE)
+        finally:
+            service.kill()
+
+    assert ping.status_code == 200
+    assert status == 0
+    assert (tmp_path / "errors").read_bytes() == b""
+    assert _logged(log, "Drained")
+
+
+@pytest.mark.parametrize(("providers", "said"), [("", 1), ("stub", 0)])
+def test_production_says_once_that_nobody_but_the_stub_answers(tmp_path, providers, said):
+    production = {"APP_ENV": "production", "JWT_SECRET": "s" * 40, "PROVIDERS": providers}
+
+    with started(tmp_path, production) as service:
+        service.stop()
+        log = service.log.read_text()
+
+    assert log.count("No provider has a key: the stub answers") == said
 
 
 def test_a_file_that_is_no_database_stops_the_start_with_one_line(tmp_path):

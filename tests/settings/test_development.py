@@ -47,6 +47,22 @@ def test_the_curl_line_is_a_command_that_asks_this_service():
     assert claims(token)["sub"] == "test-user-id"
 
 
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("0.0.0.0", "localhost"),
+        ("::", "localhost"),
+        ("localhost", "localhost"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("::1", "[::1]"),
+    ],
+)
+def test_the_curl_line_asks_where_the_service_listens(host, named):
+    words = shlex.split(curl_line(Settings.from_env({"HOST": host})))
+
+    assert words[-1] == f"http://{named}:3000/api/v1/chat"
+
+
 def test_no_token_is_made_in_production():
     settings = Settings.from_env({"APP_ENV": "production", "JWT_SECRET": "s" * 32})
 

@@ -7,6 +7,7 @@ from settings.wording import allowed
 
 SECRET = "s" * 32
 PRODUCTION = {"APP_ENV": "production", "JWT_SECRET": SECRET}
+KEY = {"OPENAI_API_KEY": "sk-1"}
 
 # A value that the setting can't hold, for every kind of setting that can't hold everything.
 BAD = {
@@ -49,9 +50,9 @@ def test_an_empty_value_counts_as_unset():
 
 
 def test_lists_are_split_at_commas():
-    settings = Settings.from_env({"PROVIDERS": "openai, anthropic,", "MIDDLEWARE": "cors,auth"})
+    settings = Settings.from_env({"PROVIDERS": "openai, stub,", "MIDDLEWARE": "cors,auth"} | KEY)
 
-    assert settings.providers == ("openai", "anthropic")
+    assert settings.providers == ("openai", "stub")
     assert settings.plugins.middleware == ("cors", "auth")
 
 
@@ -65,6 +66,21 @@ def test_lists_are_split_at_commas():
         ("LIMIT_DAILY_BUDGET_USD", "0", "LIMIT_DAILY_BUDGET_USD: must be a number above 0"),
         ("OPENAI_MAX_SOCKETS", "0", "OPENAI_MAX_SOCKETS: must be a whole number, 1 or more"),
         ("CORS_ORIGINS", "*,https://a.example", "CORS_ORIGINS: * stands alone, or leave it out"),
+        (
+            "CORS_ORIGINS",
+            "https://*.vercel.app",
+            "CORS_ORIGINS: * can't be a part of an origin: list each, or * alone",
+        ),
+        ("PROVIDERS", "stub,openai,stub", "PROVIDERS: stub is listed twice"),
+        (
+            "OPENAI_BASE_URL",
+            "http://h:99999",
+            "OPENAI_BASE_URL: must be an http:// or https:// URL",
+        ),
+        # As Python gives the bytes of a Latin-1 terminal.
+        ("JWT_SECRET", "gehe\udcefm" * 8, "JWT_SECRET: must be text in UTF-8"),
+        ("SYSTEM_PROMPT", "Sei h\udcf6flich.", "SYSTEM_PROMPT: must be text in UTF-8"),
+        ("MIDDLEWARE_X_TEXT", "\udcf6", "MIDDLEWARE_X_TEXT: must be text in UTF-8"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_the_variable(variable, value, message):
@@ -100,10 +116,37 @@ def test_urls_lose_their_trailing_slash():
     assert settings.openai.base_url == "http://localhost:8000/v1"
 
 
-def test_origins_are_compared_in_the_form_browsers_send():
-    settings = Settings.from_env({"CORS_ORIGINS": "https://App.example.com/,capacitor://localhost"})
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("https://App.example.com/", "https://app.example.com"),
+        ("https://app.example.com:443", "https://app.example.com"),
+        ("http://app.example.com:80/", "http://app.example.com"),
+        ("http://app.example.com:443", "http://app.example.com:443"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("capacitor://localhost", "capacitor://localhost"),
+    ],
+)
+def test_origins_are_compared_in_the_form_browsers_send(given, sent):
+    assert Settings.from_env({"CORS_ORIGINS": given}).plugins.cors_origins == (sent,)
 
-    assert settings.plugins.cors_origins == ("https://app.example.com", "capacitor://localhost")
+
+@pytest.mark.parametrize(
+    "never_sent",
+    [
+        "https://app.example.com/path",
+        "https://app.example.com?query",
+        "https://me@app.example.com",
+        "https://bücher.example",
+        "https://app.example.com:99999",
+        "https://app example.com",
+        "app.example.com",
+        "null",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(never_sent):
+    assert refusal(CORS_ORIGINS=never_sent).startswith("CORS_ORIGINS: must be")
 
 
 def test_a_postgres_socket_in_the_query_is_a_database_url():
@@ -143,11 +186,18 @@ def test_production_refuses_what_is_only_safe_in_development(env, message):
     assert refusal(**PRODUCTION | env) == message
 
 
+def test_development_needs_no_secret_of_its_own():
+    secret = Settings().jwt_secret
+
+    assert secret is not None
+    assert secret.get_secret_value() == "placeholder-jwt-secret-with-at-least-32-characters"
+
+
 def test_production_with_a_key_set_trusts_no_default_secret():
     """Anybody knows the placeholder: it must not verify tokens beside the key set."""
     settings = Settings.from_env({"APP_ENV": "production", "SUPABASE_URL": "https://x.supabase.co"})
 
-    assert settings.auth.secret is None
+    assert settings.jwt_secret is None
     assert settings.jwks_url == "https://x.supabase.co/auth/v1/.well-known/jwks.json"
     assert settings.jwt_issuer == "https://x.supabase.co/auth/v1"
 
@@ -196,6 +246,24 @@ def test_several_workers_need_what_they_share(env, missing):
 
     assert message.startswith("WEB_CONCURRENCY: ")
     assert missing in message
+
+
+@pytest.mark.parametrize("base", ["https://api.openai.com/v1", "https://eu.api.OpenAI.com/v1"])
+def test_a_provider_that_is_named_needs_its_key(base):
+    """It once started, and ended every answer with an error."""
+    assert refusal(PROVIDERS="stub,openai", OPENAI_BASE_URL=base) == (
+        "OPENAI_API_KEY: required, since PROVIDERS names openai"
+        " and OPENAI_BASE_URL no server that works without"
+    )
+    assert refusal(**PRODUCTION, PROVIDERS="anthropic", **KEY).startswith("ANTHROPIC_API_KEY: ")
+
+
+@pytest.mark.parametrize("base", ["http://localhost:8000/v1", "https://notopenai.com/v1"])
+def test_a_server_of_ones_own_may_work_without_a_key(base):
+    settings = Settings.from_env(PRODUCTION | {"PROVIDERS": "openai", "OPENAI_BASE_URL": base})
+
+    assert settings.providers == ("openai",)
+    assert settings.openai.api_key is None
 
 
 def test_a_key_chooses_its_provider_unless_the_order_is_given():
