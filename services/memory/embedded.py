@@ -14,7 +14,7 @@ from services.memory import Passage
 from services.memory.entry import Entry, entry
 from services.memory.owner import Owner
 from services.memory.postgres import PostgresIndex
-from services.memory.scoring import contenders, coverage, in_context, rank
+from services.memory.scoring import contenders, in_context, rank
 from services.memory.sqlite import SqliteIndex
 from services.memory.store import Store, passages
 from services.memory.terms import QueryTerms, query_terms
@@ -97,8 +97,7 @@ class EmbeddedMemory:
     async def _best(
         self, connection: Connection, owner: Owner, question: QueryTerms, limit: int
     ) -> list[Passage]:
-        corpus, postings = await self._store.postings(connection, owner, question.terms)
-        covered = coverage(postings, corpus)
+        corpus, covered = await self._store.coverage(connection, owner, question.terms)
         if not covered:
             return []
         names = question.words

@@ -12,11 +12,11 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_CANDIDATES: Final = 300
+CANDIDATES: Final = 300
 
 # What a message lends to the next ones, and to the previous ones, nearest first.
 _LENT: Final = ((1, 0.6), (2, 0.36), (3, 0.22), (-1, 0.4), (-2, 0.16), (-3, 0.06))
@@ -29,6 +29,8 @@ _B: Final = 0.4
 # With a handful of messages every term is rare or frequent by accident; then frequencies are read
 # as if they came from this many, so that one missing word does not outweigh all others.
 _LEAST_MESSAGES: Final = 300
+# Weights of terms are counted in parts so small that none is 0, and added up below 2^53.
+_UNIT: Final = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,16 @@ class Traits:
     speaker: str
 
 
+def term_weights(frequencies: Iterable[int], corpus: Corpus) -> list[int]:
+    """What each term of a question tells, if so many messages of *corpus* have it; more than 0.
+
+    Whole numbers have the same sum in whichever order they are added: an index may do it.
+    """
+    return [round(_UNIT * _inverse_frequency(having, corpus.messages)) for having in frequencies]
+
+
 def coverage(
-    postings: Sequence[Sequence[int]], corpus: Corpus, *, candidates: int = _CANDIDATES
+    postings: Sequence[Sequence[int]], corpus: Corpus, *, candidates: int = CANDIDATES
 ) -> dict[int, float]:
     """The *candidates* messages that cover most of the question, and the share each covers, in (0, 1].
 
@@ -60,8 +70,8 @@ def coverage(
     ones the newest are kept.
     """
     by_rarity = sorted(postings, key=len)
-    weights = [_inverse_frequency(len(ids), corpus.messages) for ids in by_rarity]
-    covered: defaultdict[int, float] = defaultdict(float)
+    weights = term_weights(map(len, by_rarity), corpus)
+    covered: defaultdict[int, int] = defaultdict(int)
     for n, ids in enumerate(by_rarity):
         # Frequent terms come last, when a message with nothing but them may be too late to be one
         # of the best; then only those found so far are looked at.
@@ -124,8 +134,8 @@ def rank(
     return {id_: 1 - math.exp(-_STEEPNESS * score) for score, id_ in heapq.nlargest(limit, weighed)}
 
 
-def _least_of_best(covered: Mapping[int, float], number: int) -> float:
-    return sorted(covered.values())[-number] if len(covered) >= number else 0.0
+def _least_of_best(covered: Mapping[int, int], number: int) -> int:
+    return sorted(covered.values())[-number] if len(covered) >= number else 0
 
 
 def _inverse_frequency(having: int, messages: int) -> float:

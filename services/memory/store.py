@@ -29,10 +29,13 @@ class Index(Protocol):
     @property
     def ids(self) -> str: ...  # noqa: D102 - described above
 
-    async def postings(
+    async def coverage(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
-    ) -> tuple[Corpus, list[list[int]]]:
-        """How much there is of *owner*, and the ids of the messages with any token of each of *terms*."""
+    ) -> tuple[Corpus, dict[int, float]]:
+        """How much there is of *owner*, and what `scoring.coverage` gives for *terms*.
+
+        Each term is a list of tokens, any of which will do.
+        """
         ...
 
     async def rows(
@@ -81,12 +84,12 @@ class Store:
             await connection.execute(statement.format(sessions=sessions), owned)
         await connection.execute(_ERASE_EMPTY, {"owner": owner.id})
 
-    async def postings(
+    async def coverage(
         self, connection: Connection, owner: Owner, terms: Iterable[frozenset[str]]
-    ) -> tuple[Corpus, list[list[int]]]:
-        """How much there is of *owner*, and the ids of the messages that have each of *terms*."""
+    ) -> tuple[Corpus, dict[int, float]]:
+        """How much there is of *owner*, and the share of *terms* that each of the best messages covers."""
         sought = [owner.tokens(spellings) for spellings in terms]
-        return await self._index.postings(connection, owner.id, sought)
+        return await self._index.coverage(connection, owner.id, sought)
 
     async def traits(
         self, connection: Connection, owner: Owner, ids: Iterable[int]

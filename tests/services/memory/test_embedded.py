@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from said import MAY, turn
 
 from services.memory.embedded import EmbeddedMemory
+from services.memory.scoring import CANDIDATES
 from services.storage.database import open_database
 
 
@@ -193,6 +195,48 @@ async def test_forgetting_erases_rows_and_index(
         await bare_database.execute(
             "INSERT INTO memory_index (memory_index) VALUES ('integrity-check')"
         )
+
+
+async def test_a_frequent_word_still_counts_in_an_old_message(embedded: EmbeddedMemory) -> None:
+    """More messages have it than are looked at closely, and all of them are newer."""
+    await embedded.add(turn("the orchid needs water", session="old"), "")
+    await embedded.add(turn("the orchid is white", session="later"), "")
+    await embedded.add_all(
+        [(turn(f"water {n}", session=str(n)), "") for n in range(2 * CANDIDATES)]
+    )
+
+    found = await _texts(embedded, "Water for an orchid?", limit=2)
+
+    assert found == ["the orchid needs water", "the orchid is white"]
+
+
+async def test_a_frequent_word_takes_no_more_memory_the_more_messages_have_it(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    """The ids of all of them made the process grow with what a single user had said.
+
+    On Postgres they are still read.
+    """
+    async with open_database(f"sqlite:///{tmp_path}/chat.db") as database:
+        memory = EmbeddedMemory(database)
+        for user, number in (("some", 1_000), ("many", 6_000)):
+            said = [(turn("waffle", user=user, session=None), "") for _ in range(number)]
+            await memory.add_all(said)
+
+        few, many = await _peak(memory, "some"), await _peak(memory, "many")
+
+    assert many < 1.5 * few
+
+
+async def _peak(memory: EmbeddedMemory, user: str) -> int:
+    """The most bytes that Python holds at once while it searches."""
+    await memory.search(user, "waffle", limit=10)  # fills what is filled once
+    tracemalloc.start()
+    try:
+        await memory.search(user, "waffle", limit=10)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 async def test_postgres_does_not_compile_a_search(postgres_url: str) -> None:

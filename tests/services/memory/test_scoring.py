@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.memory import scoring
-from services.memory.scoring import Corpus, Traits, contenders, coverage, in_context, rank
+from services.memory.scoring import (
+    Corpus,
+    Traits,
+    contenders,
+    coverage,
+    in_context,
+    rank,
+    term_weights,
+)
 
 NOBODY: frozenset[str] = frozenset()
 PLAIN = Traits(length=10, is_question=False, speaker="")
@@ -27,6 +35,11 @@ def test_a_rare_term_weighs_more_than_a_frequent_one() -> None:
 
 def test_a_term_that_nobody_has_counts_against_everything() -> None:
     assert coverage([[1], []], CORPUS)[1] < 0.5
+
+
+def test_even_a_term_that_everything_has_weighs_something() -> None:
+    """A question of nothing else would be divided by 0."""
+    assert term_weights([10_000_000], Corpus(10_000_000, 100_000_000)) > [0]
 
 
 def test_a_message_lends_to_those_around_it() -> None:
