@@ -11,7 +11,7 @@ import asyncpg
 from databases.core import Connection
 
 from services.memory.entry import Entry, as_json
-from services.memory.scoring import Corpus, coverage
+from services.memory.scoring import Corpus, Coverage, coverage
 
 
 class PostgresIndex:
@@ -21,12 +21,12 @@ class PostgresIndex:
 
     async def coverage(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
-    ) -> tuple[Corpus, dict[int, float]]:
-        """How much there is of *owner*, and the share of *terms* that each of the best messages covers."""
+    ) -> tuple[Corpus, Coverage]:
+        """How much there is of *owner*, and which of *terms* the best messages have."""
         sought = [" | ".join(f"'{token}'" for token in tokens) for tokens in terms]
         rows = await _fetch(connection, _POSTINGS, {"owner": owner, "terms": sought})
         if not rows:
-            return Corpus(0, 0), {}
+            return Corpus(0, 0), Coverage((), {})
         corpus = Corpus(rows[0]["messages"], rows[0]["words"])
         return corpus, coverage([row["ids"] or [] for row in rows], corpus)
 

@@ -9,7 +9,7 @@ from typing import Any
 from databases.core import Connection
 
 from services.memory.entry import Entry, as_json
-from services.memory.scoring import CANDIDATES, Corpus, term_weights
+from services.memory.scoring import CANDIDATES, Corpus, Coverage, shares, term_weights
 
 
 class SqliteIndex:
@@ -19,21 +19,20 @@ class SqliteIndex:
 
     async def coverage(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
-    ) -> tuple[Corpus, dict[int, float]]:
-        """How much there is of *owner*, and the share of *terms* that each of the best messages covers."""
+    ) -> tuple[Corpus, Coverage]:
+        """How much there is of *owner*, and which of *terms* the best messages have."""
         sought = [" OR ".join(f'"{token}"' for token in tokens) for tokens in terms]
         values = {"owner": owner, "terms": json.dumps(sought)}
         counted = await connection.fetch_all(_FREQUENCIES, values)
         if not counted:
-            return Corpus(0, 0), {}
+            return Corpus(0, 0), Coverage((), {})
         corpus = Corpus(counted[0]["messages"], counted[0]["words"])
         weights = term_weights([row["frequency"] for row in counted], corpus)
         # Added up in SQLite, because the ids of all messages with a frequent word are megabytes, and
         # each connection's thread keeps what it once needed from the system.
         weighed = {"terms": json.dumps([*zip(sought, weights, strict=True)]), "most": CANDIDATES}
-        heaviest = await self.rows(connection, "id, weight", _HEAVIEST, weighed)
-        whole = sum(weights)
-        return corpus, {id_: weight / whole for id_, weight in heaviest}
+        heaviest = await self.rows(connection, "id, terms", _HEAVIEST, weighed)
+        return corpus, Coverage(shares(weights), {row[0]: row[1] for row in heaviest})
 
     async def rows(
         self, connection: Connection, columns: str, source: str, values: Mapping[str, Any]
@@ -60,12 +59,12 @@ _FREQUENCIES = """
 _HEAVIEST = """
     FROM (
         WITH term AS MATERIALIZED (
-            SELECT value ->> 0 AS tokens, value ->> 1 AS weight FROM json_each(:terms)
+            SELECT value ->> 0 AS tokens, value ->> 1 AS weight, 1 << key AS bit FROM json_each(:terms)
         )
-        SELECT memory_index.rowid AS id, sum(term.weight) AS weight
+        SELECT memory_index.rowid AS id, sum(term.bit) AS terms
         FROM term CROSS JOIN memory_index
         WHERE memory_index MATCH term.tokens
-        GROUP BY memory_index.rowid ORDER BY 2 DESC, 1 DESC LIMIT :most
+        GROUP BY memory_index.rowid ORDER BY sum(term.weight) DESC, 1 DESC LIMIT :most
     )"""
 
 # One statement is its own transaction. Triggers on `memory_incoming` distribute the columns.

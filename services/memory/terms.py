@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.memory import unspaced
+from services.memory.dates import NamedDate, dates_in
 from services.memory.languages import (
     ASKING,
     is_old_talk,
@@ -54,11 +55,14 @@ class IndexTerms:
 class QueryTerms:
     """What a question looks for.
 
-    Each term is a set of spellings, any of which will do. `words` are all its words, for names.
+    Each term is a set of spellings, any of which will do. `words` are all its words, for names, in
+    its order; `dates` are those it names.
     """
 
     terms: tuple[frozenset[str], ...]
-    words: frozenset[str]
+    words: tuple[str, ...] = ()
+    dates: tuple[NamedDate, ...] = ()
+    asks_when: bool = False
 
 
 def index_terms(text: str) -> IndexTerms:
@@ -98,7 +102,9 @@ def query_terms(question: str) -> QueryTerms:
         for w in topics
     ]
     spellings += [frozenset((piece,)) for piece in pieces]
-    return QueryTerms(_choose(spellings), frozenset(words))
+    return QueryTerms(
+        _choose(spellings), tuple(words), dates_in(question), asks_when="when" in words[:1]
+    )
 
 
 def speaker_of(text: str) -> frozenset[str]:

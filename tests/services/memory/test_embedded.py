@@ -64,6 +64,22 @@ async def test_a_question_counts_less_than_a_statement(embedded: EmbeddedMemory)
     assert (await _texts(embedded, "bakery"))[0] == "So the bakery opened"
 
 
+async def test_nothing_is_found_if_nothing_is_wanted(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("pancakes"), "")
+
+    assert await _texts(embedded, "pancakes", limit=0) == []
+    assert await _texts(embedded, "What did we discuss?", limit=0) == []
+
+
+async def test_a_date_in_a_question_is_when_it_was_said(embedded: EmbeddedMemory) -> None:
+    for day in (0, 40, 80):
+        at = MAY + timedelta(days=day)
+        await embedded.add(turn(f"We baked bread, {day}", session=str(day), at=at), "")
+
+    assert (await _texts(embedded, "What did we bake in June?"))[0] == "We baked bread, 40"
+    assert (await _texts(embedded, "What did we bake on May 8, 2026?"))[0] == "We baked bread, 0"
+
+
 async def test_of_equal_messages_the_newest_comes_first(embedded: EmbeddedMemory) -> None:
     for number in range(3):
         await embedded.add(turn("pancakes", session=str(number), at=MAY), "")
@@ -336,8 +352,8 @@ async def test_both_databases_give_the_same_results(
     found = await embedded.search("alice", "What career does Caroline think of?", limit=4)
 
     assert [(p.text, round(p.relevance, 4)) for p in found] == [
-        ("Caroline: I am thinking of counselling as a career", 0.9926),
-        ("Caroline: So powerful, the stories were inspiring", 0.909),
-        ("Melanie: You would be good at it", 0.9086),
-        ("Caroline: Thanks! How are the kids?", 0.8967),
+        ("Caroline: I am thinking of counselling as a career", 0.9767),
+        ("Caroline: So powerful, the stories were inspiring", 0.8935),
+        ("Melanie: You would be good at it", 0.8889),
+        ("Caroline: Thanks! How are the kids?", 0.8569),
     ]
