@@ -9,6 +9,7 @@ from typing import Final
 
 from services.memory import unspaced
 from services.memory.dates import NamedDate, dates_in
+from services.memory.equivalents import equivalents
 from services.memory.languages import (
     ASKING,
     is_old_talk,
@@ -98,7 +99,7 @@ def query_terms(question: str) -> QueryTerms:
 
     # A text is indexed by the rules of its own language, which need not be the question's.
     spellings = [
-        frozenset((stem(w), w) if languages == _ENGLISH else (stem(w), w, _uninflected(w)))
+        equivalents(stem(w)) | ({w} if languages == _ENGLISH else {w, _uninflected(w)})
         for w in topics
     ]
     spellings += [frozenset((piece,)) for piece in pieces]

@@ -109,6 +109,21 @@ def test_the_inflection_of_another_language_is_not_an_english_word() -> None:
     assert not query_terms("care").terms[0] & index_terms("The car is here").terms
 
 
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("I bought it", "What did he buy?"),
+        ("We went there", "When did they go?"),
+        ("The kids are fine", "How many children has she?"),
+        ("My mom called", "How is her mother?"),
+    ],
+)
+def test_irregular_forms_and_everyday_synonyms_are_found(said: str, asked: str) -> None:
+    indexed = index_terms(said).terms
+
+    assert all(spellings & indexed for spellings in query_terms(asked).terms)
+
+
 def test_words_that_are_stop_words_elsewhere_are_sought() -> None:
     """ "son", "die" and "war" say nothing in Spanish or German."""
     assert _sought("Did her son die in the war?") == [{"son"}, {"die"}, {"war"}]
