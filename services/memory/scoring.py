@@ -14,10 +14,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 # Of thousands of messages with the same frequent word, the newest are looked at …
-CANDIDATES: Final = 1000
+CANDIDATES: Final = 500
 # … and the best of those, which is to say the shortest, are found and lend.
 _LENDING: Final = 300
 # More than these are not read.
@@ -77,7 +78,7 @@ class Coverage:
 
     def share(self, id_: int) -> float:
         """How much of the question's information a message covers."""
-        return sum(share for n, share in enumerate(self.shares) if self.terms[id_] >> n & 1)
+        return sum(self.shares[n] for n in _bits(self.terms[id_]))
 
 
 def term_weights(frequencies: Iterable[int], corpus: Corpus) -> list[int]:
@@ -137,16 +138,20 @@ def in_context(
         for id_, message in traits.items()
     }
     own = ((covered.share(id_) * factor, id_) for id_, factor in factors.items())
-    lending = [(id_, covered.terms[id_], factors[id_]) for _, id_ in heapq.nlargest(most, own)]
+    lending = [id_ for _, id_ in heapq.nlargest(most, own)]
+    having: list[list[int]] = [[] for _ in covered.shares]
+    for id_ in lending:
+        for n in _bits(covered.terms[id_]):
+            having[n].append(id_)
     scores: defaultdict[int, float] = defaultdict(float)
-    for n, share in enumerate(covered.shares):
+    for share, ids in zip(covered.shares, having, strict=True):
         nearest: dict[int, float] = {}
-        for id_, terms, factor in lending:
-            if terms >> n & 1:
-                for distance, part in _LENT:
-                    place, lent = id_ + distance, factor * part
-                    if nearest.get(place, 0.0) < lent:
-                        nearest[place] = lent
+        for id_ in ids:
+            factor = factors[id_]
+            for distance, part in _LENT:
+                lent = factor * part
+                if nearest.get(id_ + distance, 0.0) < lent:
+                    nearest[id_ + distance] = lent
         for place, lent in nearest.items():
             scores[place] += share * lent
     return scores
@@ -179,8 +184,8 @@ def contenders(
     best = heapq.nlargest(limit, (score for score, _ in _weighed(scores, known, sessions)))
     enough = best[-1] if len(best) == limit else 0.0
     most = {id_: weights[id_] * slack if id_ in weights else highest for id_ in scores}
-    few = heapq.nlargest(_READ + limit, _weighed(scores, most, sessions))
-    return [id_ for score, id_ in few if score >= enough]
+    able = [weighed for weighed in _weighed(scores, most, sessions) if weighed[0] >= enough]
+    return [id_ for _, id_ in heapq.nlargest(_READ + limit, able)]
 
 
 def rank(
@@ -204,6 +209,12 @@ def _weighed(
 ) -> Iterator[tuple[float, int]]:
     for id_, weight in weights.items():
         yield scores[id_] * weight + _OF_SESSION * sessions.get(id_ >> _SESSION, 0.0), id_
+
+
+@lru_cache(maxsize=4096)
+def _bits(number: int) -> tuple[int, ...]:
+    """The positions of the bits that are set in *number*: few combinations of terms are frequent."""
+    return tuple(n for n in range(number.bit_length()) if number >> n & 1)
 
 
 def _least_of_best(covered: Mapping[int, int], number: int) -> int:

@@ -74,13 +74,14 @@ def test_a_short_message_scores_more_than_a_long_one() -> None:
 
 
 def test_of_many_messages_with_a_term_the_short_ones_are_found() -> None:
-    """The newest came first, whatever their length, and beyond 300 the old ones were lost."""
-    terms = dict.fromkeys(range(10, 9010, 10), 1)
-    traits = {id_: PLAIN if id_ == 10 else LONG for id_ in terms}
+    """Only the newest 300 were looked at, whatever their length."""
+    ids = range(10, 4510, 10)
+    covered = coverage([list(ids)], CORPUS)
+    traits = {id_: PLAIN if id_ == 10 else LONG for id_ in covered.terms}
 
-    scores = in_context(Coverage((1.0,), terms), traits, CORPUS)
+    scores = in_context(covered, traits, CORPUS)
 
-    assert next(iter(rank(scores, dict.fromkeys(terms, 1.0), {}, limit=1))) == 10
+    assert next(iter(rank(scores, dict.fromkeys(traits, 1.0), {}, limit=1))) == 10
 
 
 def test_relevance_of_a_covered_message_is_what_was_measured() -> None:
