@@ -1,7 +1,8 @@
 """What the embedded memory finds: `python -m bench.memory_recall [LOCOMO.json]`.
 
 For each question, the share of its evidence among the first ten results, and among as many of the
-first hundred as fit into 1,500 tokens. Without a file, conversations made up for the purpose.
+first hundred as fit into 1,500 tokens; for each threshold of relevance, how many results it leaves and
+the share of them that is evidence or stands right beside it. Without a file, conversations made up for the purpose.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, quantiles
@@ -37,6 +38,11 @@ class Score:
     results: defaultdict[float, list[int]] = field(default_factory=lambda: defaultdict(list))
     seconds: list[float] = field(default_factory=list)
     by_category: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    near: defaultdict[float, int] = field(default_factory=lambda: defaultdict(int))
+
+    def precision(self, least: float) -> float:
+        """Of all results of *least* relevance, the share that is evidence or stands right beside it."""
+        return self.near[least] / max(1, sum(self.results[least]))
 
     def __str__(self) -> str:
         lines = [
@@ -51,7 +57,8 @@ class Score:
         ]
         lines += [
             f"at relevance {least}              {fmean(self.results[least]):.1f} results of ten,"
-            f" {100 * fmean(self.kept[least]):.1f} % of their evidence"
+            f" {100 * fmean(self.kept[least]):.1f} % of their evidence,"
+            f" precision {100 * self.precision(least):.1f} %"
             for least in _THRESHOLDS
         ]
         return "\n".join(lines)
@@ -78,6 +85,7 @@ async def evaluate(memory: EmbeddedMemory, conversations: Sequence[Conversation]
                 seen = {id_ for p in passages for id_ in ids[p.session_id, p.text]}
                 return len(evidence & seen) / len(evidence)
 
+            near = question.evidence | set(_beside(question.evidence))
             ten = share(found[:10], question.evidence)
             score.at_10.append(ten)
             score.by_category[question.category].append(ten)
@@ -85,6 +93,9 @@ async def evaluate(memory: EmbeddedMemory, conversations: Sequence[Conversation]
             for least in _THRESHOLDS:
                 relevant = [passage for passage in found[:10] if passage.relevance >= least]
                 score.results[least].append(len(relevant))
+                score.near[least] += sum(
+                    not near.isdisjoint(ids[p.session_id, p.text]) for p in relevant
+                )
                 if ten:
                     score.kept[least].append(share(relevant, question.evidence) / ten)
     return score
@@ -103,6 +114,12 @@ async def _tell(
         )
         await memory.add(turn, "")
     return ids
+
+
+def _beside(evidence: frozenset[str]) -> Iterator[str]:
+    for id_ in evidence:
+        session, _, number = id_.partition(":")
+        yield from (f"{session}:{int(number) - 1}", f"{session}:{int(number) + 1}")
 
 
 def _fitting(

@@ -1,6 +1,7 @@
 """Mixed traffic for as long as is asked for: memory, descriptors, tasks, streams and rows must stay in order.
 
     python -m bench soak minutes=30
+    python -m bench soak minutes=30 users=1   # who has 60,000 messages at its end
 
 Clients ask, read to the end, hang up anywhere, stop, repeat, page and probe at random. It prints what
 the process holds every ten seconds, and fails if something was lost or left. Numbers of requests are
@@ -29,8 +30,6 @@ from settings.development import development_token
 from tests.process.process_service import Service, started
 
 CHAT = "/api/v1/chat"
-# One user alone would have a memory of 60,000 messages after half an hour, and a search that holds more the
-# longer it goes on.
 USERS = 1_000
 VISIT = 20  # acts of one user on end
 # Caches and pools fill, and the allocator finds its size; then memory has to stay.
@@ -47,11 +46,12 @@ VARIABLES = {
 
 
 class Traffic:
-    """Random clients of *service*; `done` counts what they did."""
+    """Random clients of *service*, who are so many *users*; `done` counts what they did."""
 
-    def __init__(self, service: Service, *, seed: int = 1) -> None:
+    def __init__(self, service: Service, *, users: int = USERS, seed: int = 1) -> None:
         self.done: Counter[str] = Counter()
         self._service = service
+        self._users = users
         self._random = random.Random(seed)
 
     async def run(self, seconds: float, *, clients: int = 32) -> None:
@@ -67,7 +67,7 @@ class Traffic:
     async def _client(self, connector: aiohttp.BaseConnector, until: float) -> None:
         while asyncio.get_running_loop().time() < until:
             token = development_token(
-                Settings(), user_id=f"user-{self._random.randrange(USERS)}", ttl=86_400
+                Settings(), user_id=f"user-{self._random.randrange(self._users)}", ttl=86_400
             )
             async with aiohttp.ClientSession(
                 headers={"Authorization": f"Bearer {token}"},
@@ -136,12 +136,14 @@ class Traffic:
             assert b'"finish_reason":"error"' in await answer.read()
 
 
-async def soak(folder: Path, seconds: float, report: Callable[[str], None]) -> None:
-    """Run mixed traffic for *seconds*. Raises AssertionError for what was lost or left."""
+async def soak(
+    folder: Path, seconds: float, report: Callable[[str], None], *, users: int = USERS
+) -> None:
+    """Run mixed traffic of so many *users* for *seconds*. Raises AssertionError for what was lost or left."""
     with started(folder, VARIABLES) as service:
         process = psutil.Process(service.process.pid)
         descriptors, tasks = _descriptors(process), service.metric("chat_tasks")
-        traffic = Traffic(service)
+        traffic = Traffic(service, users=users)
         await traffic.run(max(WARM_UP, WARM_UP_PART * seconds))
         base = most = process.memory_info().rss
         report(f"{traffic.done.total()} acts, {base >> 20} MiB to begin with")
@@ -215,10 +217,10 @@ def _assert_one_row_per_turn(folder: Path) -> None:
     assert set(rows.values()) == {1}
 
 
-def run(minutes: float = 30) -> None:
-    """Run it for so many *minutes*; exits with 1 if anything was lost or left."""
+def run(minutes: float = 30, users: int = USERS) -> None:
+    """Run it for so many *minutes* with so many *users*; exits with 1 if anything was lost or left."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         try:
-            asyncio.run(soak(Path(folder), minutes * 60, partial(print, flush=True)))
+            asyncio.run(soak(Path(folder), minutes * 60, partial(print, flush=True), users=users))
         except AssertionError as exc:
             sys.exit(str(exc))

@@ -10,10 +10,11 @@ from databases import Database
 from databases.core import Connection
 
 from services.memory import Passage
+from services.memory.emphasis import emphasis
 from services.memory.entry import Entry, entry
 from services.memory.owner import Owner
 from services.memory.postgres import PostgresIndex
-from services.memory.scoring import contenders, coverage, in_context, rank
+from services.memory.scoring import best_of_sessions, contenders, in_context, rank
 from services.memory.sqlite import SqliteIndex
 from services.memory.store import Store, passages
 from services.memory.terms import QueryTerms, query_terms
@@ -81,6 +82,8 @@ class EmbeddedMemory:
         A query without a topic ("What did we discuss before?") gets the newest messages of other
         sessions than *session_id*, newest first.
         """
+        if limit < 1:
+            return []
         owner = Owner(user_id)
         question = query_terms(query)
         async with self._connected() as connection:
@@ -98,17 +101,26 @@ class EmbeddedMemory:
     async def _best(
         self, connection: Connection, owner: Owner, question: QueryTerms, limit: int
     ) -> list[Passage]:
-        corpus, postings = await self._store.postings(connection, owner, question.terms)
-        covered = coverage(postings, corpus)
-        if not covered:
-            return []
-        names = question.words
-        traits = await self._store.traits(connection, owner, covered)
+        corpus, covered = await self._store.coverage(connection, owner, question.terms)
+        traits = await self._store.traits(connection, owner, covered.terms)
+        emphasized = emphasis(question, traits.values())
         scores = in_context(covered, traits, corpus)
-        ids = contenders(scores, traits, names, limit)
+        known = {id_: emphasized.weight(message) for id_, message in traits.items()}
+        sessions = best_of_sessions(scores, known)
+        ids = contenders(
+            scores,
+            known,
+            sessions,
+            limit=limit,
+            slack=emphasized.highest_of_text,
+            highest=emphasized.highest,
+        )
         messages = await self._store.messages(connection, owner, ids)
-        known = {id_: messages[id_].traits for id_ in ids if id_ in messages}
-        return passages(rank(scores, known, names, limit=limit), messages)
+        weights = {
+            id_: emphasized.weight(said.traits) * emphasized.weight_of_text(said.content)
+            for id_, said in messages.items()
+        }
+        return passages(rank(scores, weights, sessions, limit=limit), messages)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:

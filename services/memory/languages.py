@@ -29,7 +29,7 @@ STOP_WORDS: Final[Mapping[Language, frozenset[str]]] = {
         damit dann das dass dein deine deinem deinen deiner dem den denn der des dich die dies diese
         diesem diesen dieser dir doch dort du durch ein eine einem einen einer eines er es euch euer
         eure fur gerne habe haben hast hat hatte hatten heisst ich ihm ihn ihnen ihr ihre ihrem ihren
-        ihrer im in ist ja jede jedem jeden jeder jetzt kann kannst kein keine keinen konnen konnte
+        ihrer im in ist ja jede jedem jeden jeder jetzt kann kannst kein keine keinen konnen konnte konntest
         mal man mein meine meinem meinen meiner mich mir mit muss nach nicht noch nun nur ob oder ohne
         schon sehr sein seine seinem seinen seiner seit sich sie sind so soll sollte uber um und uns
         unser unsere unter vom von vor wann war waren warum was weil welche welchem welchen welcher
@@ -40,7 +40,7 @@ STOP_WORDS: Final[Mapping[Language, frozenset[str]]] = {
         cuanto de del desde donde dos durante e el ella ellas ellos en entre era eran eres es esa esas
         ese eso esos esta estaba estamos estan estar estas este esto estos estoy fue fueron ha habia
         hace hacia han has hasta hay he la las le les lo los mas me mi mia mio mis mucho muchos muy
-        nada ni no nos nosotros nuestra nuestro o os otra otro para pero poco por porque pues que quien
+        nada ni no nos nosotros nuestra nuestro o os otra otro para pero poco podrias por porque puede puedes pues que quien
         quienes se sea ser si sido siempre sin sobre solo son soy su sus tambien te tengo ti tiene
         tienen tienes todo todos tu tus tuve un una uno unos usted ustedes y ya yo"""),
     "fr": _words("""
@@ -48,7 +48,7 @@ STOP_WORDS: Final[Mapping[Language, frozenset[str]]] = {
         car ce ceci cela celle celui ces cet cette chez comme comment d dans de depuis des donc du
         elle elles en encore entre es est et etaient etait etant ete etes etre eu eux fait faut ici il
         ils j je l la le les leur leurs lors lui m ma mais me meme mes moi mon n ne ni nos notre nous
-        on ont ou par parce pas pendant peu peut plus pour pourquoi qu quand que quel quelle quelles
+        on ont ou par parce pas pendant peu peut peux plus pour pourquoi pouvez qu quand que quel quelle quelles
         quels qui quoi s sa sans se sera ses si soit sommes son sont sous suis sur t ta te tes toi ton
         toujours tous tout toute toutes tres tu un une va vers voici vos votre vous y"""),
     "it": _words("""
@@ -62,7 +62,7 @@ STOP_WORDS: Final[Mapping[Language, frozenset[str]]] = {
     "pt": _words("""
         a ao aos aquela aquele aqui as ate com como da das de dela dele depois do dos e ela elas ele
         eles em entre era eram essa esse esta estao estar estas estava este estou eu foi foram ha isso
-        isto ja lhe mais mas me mesmo meu meus minha minhas muito na nao nas nem no nos nossa nosso o
+        isto ja lhe mais mas me mesmo meu meus mim minha minhas muito na nao nas nem no nos nossa nosso o
         onde os ou para pela pelas pelo pelos por porque qual quais quando que quem sao se seja sem ser
         seu seus so sobre sua suas tambem te tem tenho ter teu tua tudo um uma umas uns voce voces"""),
     "nl": _words("""
@@ -73,68 +73,86 @@ STOP_WORDS: Final[Mapping[Language, frozenset[str]]] = {
         we weer wel welke werd wezen wie wij wil worden zal ze zei zelf zich zij zijn zo zonder zou"""),
 }
 
-# Stop words of one language that are words of another, so that they tell nothing about which it is.
-_SHARED: Final = _words("""
-    a al alle also am an as at be been bin con d de den die do dos du e ed en er es era fa fait fin ha
-    had has hat he hay i in is it la le les l m ma man mal mas me mes mi mia mit mine my n na ne no nu
-    o of on or os pan per so son sin se sei sera si soy su sur t tea te tu u um un up us va van war
-    was we wie will y ya""")
+# Stop words of other languages that are English words, names or abbreviations as well ("door", "car",
+# "Ben"): they hardly tell a language, and may be what a text is about.
+_ENGLISH_TOO: Final = _words("""
+    ad al alla allen alto ami ante ate ben bin bis car chi ci com come comment con contra cosa da dan de
+    dei del dem den die dies dit door dos dove du due durante e ed el ella elle em en entre er era es et
+    eu fa fait fin fur ge ha hace hast hat hay hem hoe hun il im io j ja l la las le les lo los lui ma
+    mal man mas mes met mi mia mine mir mis mit mon n na ne non nu nun o ob om op os ou pan par pas per
+    plus poco pour sa sans sea si sin solo son sta su sue sur ta te tem ti ton tot tout tu tua u um una
+    us va van vers vi via want war wen y ya yo""")
 
+_ELSEWHERE: Final = frozenset().union(*(STOP_WORDS[code] for code in STOP_WORDS if code != "en"))
 _TELLING: Final[Mapping[Language, frozenset[str]]] = {
-    "en": STOP_WORDS["en"],
-    **{
-        code: words - _SHARED - STOP_WORDS["en"]
-        for code, words in STOP_WORDS.items()
-        if code != "en"
-    },
+    code: words - (_ELSEWHERE if code == "en" else STOP_WORDS["en"] | _ENGLISH_TOO)
+    for code, words in STOP_WORDS.items()
 }
+# So many stop words do tell a language, where nothing else does: "Comment va mon chat".
+_MANY: Final = 3
 
-_ENDINGS: Final[Mapping[Language, tuple[str, ...]]] = {
-    "en": (),
-    "de": ("ern", "en", "em", "er", "es", "e", "n", "s"),
-    "es": ("es", "os", "as", "s", "o", "a", "e"),
-    "fr": ("es", "s", "x", "e"),
-    "it": ("a", "e", "i", "o"),
-    "pt": ("os", "as", "es", "s", "o", "a", "e"),
-    "nl": ("en", "e", "s"),
-}
+# Endings that any of these languages inflects with, the longest first.
+_ENDINGS: Final = ("ern", "en", "em", "er", "es", "os", "as", "e", "n", "s", "x", "o", "a", "i")
 _LEAST_STEM: Final = 3
 
 # What a question about earlier talk is made of. These words never tell what it is about …
 ASKING: Final = _words("""
-    ago discuss discussed discussing earlier mention mentioned previously recall remember said say
-    spoke spoken talk talked talking tell told
-    besprochen erinnerst erwahnt gesagt gesprochen redeten sprachen vorher zuletzt
-    anteriormente dije dijiste dijimos hablamos hablado hablaste recuerdas
-    avons discute disions parle parlions souviens
-    conversamos falamos discutimos parlato ricordi besproken gesproken""")
+    ago discuss discussed discussing earlier mention mentioned previously recall remember remind reminded
+    reminds said say spoke spoken talk talked talking tell told
+    besprochen daran erinnere erinnern erinnerst erwahnt gesagt gesprochen redeten sprachen vorher zuletzt
+    anteriormente dije dijiste dijimos hablamos hablado hablaste recordarme recuerda recuerdame recuerdas
+    avons discute disions parle parlions rappelle rappeler souviens
+    conversamos falamos discutimos lembra lembrar parlato ricorda ricordami ricordarmi ricordi
+    besproken gesproken herinner herinneren""")
 # … and these only when the question has nothing else.
-OLD_TALK: Final = _words("""
-    chat chats conversation conversations discussion discussions history last month past previous
+_OLD_TALK: Final = _words("""
+    chat chats conversation conversations discussion discussions history knew know last month past previous
     recent recently session sessions summarise summarize summary thing things time times topic topics
     today week yesterday
-    gestern gesprach gesprache letzte letzten letztes letztem mal thema themen unterhaltung woche
-    ayer anterior charla conversacion pasada semana tema temas ultima ultimo vez
-    conversation derniere dernier fois hier semaine sujet sujets
-    ultima volta conversa gesprek laatste keer vorige""")
+    gestern gesprach gesprache letzte letzten letzter letztes letztem mal thema themen unterhaltung weisst
+    wissen woche
+    anteriores ayer anterior charla conversacion conversaciones pasada sabe saber sabes semana tema temas
+    ultima ultimas ultimo ultimos vez
+    conversation conversations derniere dernieres dernier derniers fois hier sais savez semaine sujet sujets
+    conversazione conversazioni sai sapete ultima ultime volta conversa conversas gesprek gesprekken laatste
+    keer vorige weet""")
 
 
-def language_of(words: Collection[str], *, least: int) -> Language:
-    """The language whose stop words are most frequent among *words*; English if unclear.
+def languages_of(words: Collection[str], *, least: int = 1) -> frozenset[Language]:
+    """The languages whose stop words are most frequent among *words*: several, or none, if unclear.
 
-    Another language than English needs at least *least* telling words, and more than English has.
+    It takes *least* words that are of no other language to tell one from English, or three that are.
     """
-    best: Language = "en"
-    most = max(least - 1, sum(word in _TELLING["en"] for word in words))
-    for code, telling in _TELLING.items():
-        if code != "en" and (found := sum(word in telling for word in words)) > most:
-            best, most = code, found
-    return best
+    distinct = set(words)
+    found: dict[Language, tuple[int, int]] = {
+        code: (len(distinct & _TELLING[code]), len(distinct & stop_words))
+        for code, stop_words in STOP_WORDS.items()
+    }
+    most = max(found.values())
+    needed = 1 if found["en"] == most else least
+    if most[0] < needed and (most[1] < _MANY or found["en"][0]):
+        return frozenset()
+    return frozenset(code for code, number in found.items() if number == most)
 
 
-def without_ending(word: str, language: Language) -> str:
-    """*word* without the longest ending that *language* inflects with, if enough is left."""
-    for ending in _ENDINGS[language]:
+def stop_words(languages: Collection[Language]) -> frozenset[str]:
+    """The words that carry no topic in a question that is in one of *languages*, or in English."""
+    if not languages:
+        return STOP_WORDS["en"]
+    stopped = frozenset().union(*(STOP_WORDS[code] for code in languages))
+    return stopped - (_ENGLISH_TOO - STOP_WORDS["en"]) if len(languages) > 1 else stopped
+
+
+def is_old_talk(topics: Collection[str], languages: Collection[Language]) -> bool:
+    """Whether *topics*, the words of a question without those that carry none, ask for earlier talk."""
+    animal = {"chat", "chats"} if "fr" in languages else ()
+    said = _OLD_TALK.difference(animal).union(*(STOP_WORDS[code] for code in languages))
+    return said.issuperset(topics)
+
+
+def without_ending(word: str) -> str:
+    """*word* without the longest ending that one of these languages inflects with, if enough is left."""
+    for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= _LEAST_STEM:
             return word[: -len(ending)]
     return word

@@ -11,7 +11,7 @@ import asyncpg
 from databases.core import Connection
 
 from services.memory.entry import Entry, as_json
-from services.memory.scoring import Corpus
+from services.memory.scoring import Corpus, Coverage, coverage
 
 
 class PostgresIndex:
@@ -19,16 +19,16 @@ class PostgresIndex:
 
     ids = "SELECT unnest(CAST(string_to_array(:ids, ',') AS bigint[])) AS id"
 
-    async def postings(
+    async def coverage(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
-    ) -> tuple[Corpus, list[list[int]]]:
-        """How much there is of *owner*, and the ids of the messages with any token of each of *terms*."""
+    ) -> tuple[Corpus, Coverage]:
+        """How much there is of *owner*, and which of *terms* the best messages have."""
         sought = [" | ".join(f"'{token}'" for token in tokens) for tokens in terms]
         rows = await _fetch(connection, _POSTINGS, {"owner": owner, "terms": sought})
         if not rows:
-            return Corpus(0, 0), []
+            return Corpus(0, 0), Coverage((), {})
         corpus = Corpus(rows[0]["messages"], rows[0]["words"])
-        return corpus, [row["ids"] or [] for row in rows]
+        return corpus, coverage([row["ids"] or [] for row in rows], corpus)
 
     async def rows(
         self, connection: Connection, columns: str, source: str, values: Mapping[str, Any]

@@ -1,10 +1,10 @@
 """How well each message answers a question: covered terms, and what stands around them.
 
-A message's own score is the share of the question's information that it covers: the inverse
-document frequencies of the terms it has, over those of all terms, times BM25's length factor
-(k1 0.9, b 0.4). A message then lends part of its score to those after and before it in its session,
-because an answer seldom repeats the words of its question. Neighbours have neighbouring ids. All
-constants are those measured on LoCoMo (docs/memory.md).
+A message scores the share of the question's information that it covers: the inverse document
+frequencies of the terms it has, over those of all terms, times BM25's length factor (k1 0.9, b 0.4).
+An answer seldom repeats the words of its question, so a message also has, in part, the terms of
+those before and after it in its session; each term counts once, from where it stands nearest. Neighbours
+have neighbouring ids. All constants are those measured on LoCoMo (docs/memory.md).
 """
 
 from __future__ import annotations
@@ -12,23 +12,37 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-_CANDIDATES: Final = 300
+# Of thousands of messages with the same frequent word, the newest are looked at …
+CANDIDATES: Final = 500
+# … and the best of those, which is to say the shortest, are found and lend.
+_LENDING: Final = 300
+# More than these are not read.
+_READ: Final = 200
 
-# What a message lends to the next ones, and to the previous ones, nearest first.
-_LENT: Final = ((1, 0.6), (2, 0.36), (3, 0.22), (-1, 0.4), (-2, 0.16), (-3, 0.06))
-_QUESTION: Final = 0.8
-_NAMED_SPEAKER: Final = 1.4
-_STEEPNESS: Final = 3.25
+# What of a term a message lends to the next ones and to the previous ones, besides having it itself.
+_LENT: Final = (
+    (0, 1.0),
+    (1, 0.7), (2, 0.45), (3, 0.3), (4, 0.2),
+    (-1, 0.5), (-2, 0.3), (-3, 0.2),
+)  # fmt: skip
+# What a session is about counts in each of its messages: so much of its best one's score.
+_OF_SESSION: Final = 0.2
+# An id is its session's number, and in so many bits the message's in the session.
+_SESSION: Final = 24
+_STEEPNESS: Final = 2.8
 
 _K1: Final = 0.9
 _B: Final = 0.4
 # With a handful of messages every term is rare or frequent by accident; then frequencies are read
 # as if they came from this many, so that one missing word does not outweigh all others.
 _LEAST_MESSAGES: Final = 300
+# Weights of terms are counted in parts so small that none is 0, and added up below 2^53.
+_UNIT: Final = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,100 +55,172 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What of a message counts besides its terms: its length in words, and how it is put.
+    """What of a message counts besides its terms: its length in words, how it is put, and when.
 
-    `speaker` are the words of the name in front of it, or nothing.
+    `speaker` are the words of the name in front of it, or nothing; `said_at` is in microseconds.
     """
 
     length: int
     is_question: bool
     speaker: str
+    said_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What messages have of a question: of `terms`, by id, bit *n* is set if one has its term *n*.
+
+    `shares` are how much of the question's information each term has, in (0, 1], together 1.
+    """
+
+    shares: tuple[float, ...]
+    terms: Mapping[int, int]
+
+    def share(self, id_: int) -> float:
+        """How much of the question's information a message covers."""
+        return sum(self.shares[n] for n in _bits(self.terms[id_]))
+
+
+def term_weights(frequencies: Iterable[int], corpus: Corpus) -> list[int]:
+    """What each term of a question tells, if so many messages of *corpus* have it; more than 0.
+
+    Whole numbers have the same sum in whichever order they are added: an index may do it.
+    """
+    return [round(_UNIT * _inverse_frequency(having, corpus.messages)) for having in frequencies]
 
 
 def coverage(
-    postings: Sequence[Sequence[int]], corpus: Corpus, *, candidates: int = _CANDIDATES
-) -> dict[int, float]:
-    """The *candidates* messages that cover most of the question, and the share each covers, in (0, 1].
+    postings: Sequence[Sequence[int]], corpus: Corpus, *, candidates: int = CANDIDATES
+) -> Coverage:
+    """The *candidates* messages that cover most of the question.
 
     *postings* has the ids of the messages with a term, for each of the question's terms. Of equal
     ones the newest are kept.
     """
-    by_rarity = sorted(postings, key=len)
-    weights = [_inverse_frequency(len(ids), corpus.messages) for ids in by_rarity]
-    covered: defaultdict[int, float] = defaultdict(float)
-    for n, ids in enumerate(by_rarity):
+    weights = term_weights(map(len, postings), corpus)
+    by_rarity = sorted(range(len(postings)), key=lambda n: len(postings[n]))
+    covered: defaultdict[int, int] = defaultdict(int)
+    left = sum(weights)
+    for n in by_rarity:
         # Frequent terms come last, when a message with nothing but them may be too late to be one
         # of the best; then only those found so far are looked at.
-        late = len(ids) > candidates and _least_of_best(covered, candidates) > sum(weights[n:])
+        ids = postings[n]
+        late = len(ids) > candidates and _least_of_best(covered, candidates) > left
         for id_ in covered.keys() & ids if late else ids:
             covered[id_] += weights[n]
-    whole = sum(weights)
+        left -= weights[n]
     # The weights are sorted first: that is quick, and of thousands of messages leaves hundreds.
     least = _least_of_best(covered, candidates)
     best = sorted(((w, id_) for id_, w in covered.items() if w >= least), reverse=True)[:candidates]
-    return {id_: weight / whole for weight, id_ in best}
+    terms = {id_: 0 for _, id_ in best}
+    for n, ids in enumerate(postings):
+        for id_ in terms.keys() & ids:
+            terms[id_] |= 1 << n
+    return Coverage(shares(weights), terms)
+
+
+def shares(weights: Sequence[int]) -> tuple[float, ...]:
+    """Of all that a question tells, the share of each term."""
+    whole = sum(weights)
+    return tuple(weight / whole for weight in weights)
 
 
 def in_context(
-    covered: Mapping[int, float], traits: Mapping[int, Traits], corpus: Corpus
+    covered: Coverage, traits: Mapping[int, Traits], corpus: Corpus, *, most: int = _LENDING
 ) -> dict[int, float]:
-    """The score of each covered message, and of each place around one, where a message may stand.
+    """The score of the best *most* messages, and of each place around one, where a message may stand.
 
     Messages without traits (they were erased meanwhile) lend nothing.
     """
     average = max(1.0, corpus.words / max(1, corpus.messages))
+    factors = {
+        id_: (_K1 + 1) / (1 + _K1 * (1 - _B + _B * message.length / average))
+        for id_, message in traits.items()
+    }
+    own = ((covered.share(id_) * factor, id_) for id_, factor in factors.items())
+    lending = [id_ for _, id_ in heapq.nlargest(most, own)]
+    having: list[list[int]] = [[] for _ in covered.shares]
+    for id_ in lending:
+        for n in _bits(covered.terms[id_]):
+            having[n].append(id_)
     scores: defaultdict[int, float] = defaultdict(float)
-    for id_, message in traits.items():
-        own = covered[id_] * (_K1 + 1) / (1 + _K1 * (1 - _B + _B * message.length / average))
-        scores[id_] += own
-        for distance, part in _LENT:
-            scores[id_ + distance] += own * part
+    for share, ids in zip(covered.shares, having, strict=True):
+        nearest: dict[int, float] = {}
+        for id_ in ids:
+            factor = factors[id_]
+            for distance, part in _LENT:
+                lent = factor * part
+                if nearest.get(id_ + distance, 0.0) < lent:
+                    nearest[id_ + distance] = lent
+        for place, lent in nearest.items():
+            scores[place] += share * lent
     return scores
 
 
+def best_of_sessions(scores: Mapping[int, float], weights: Mapping[int, float]) -> dict[int, float]:
+    """What the best message of each session scores, of those whose *weights* are known."""
+    best: dict[int, float] = {}
+    for id_, weight in weights.items():
+        session = id_ >> _SESSION
+        best[session] = max(best.get(session, 0.0), scores.get(id_, 0.0) * weight)
+    return best
+
+
 def contenders(
-    scores: Mapping[int, float], traits: Mapping[int, Traits], names: frozenset[str], limit: int
+    scores: Mapping[int, float],
+    weights: Mapping[int, float],
+    sessions: Mapping[int, float],
+    *,
+    limit: int,
+    slack: float,
+    highest: float,
 ) -> list[int]:
     """The messages among which the best *limit* are: so few that reading them is cheap.
 
-    The *traits* of some are known; of the others, it is only known what they can score at most.
+    The *weights* of some are known, except for what their texts may add, *slack* times at most. The
+    others have *highest* at most.
     """
-    weights = {id_: _weight(message, names) for id_, message in traits.items()}
-    known = heapq.nlargest(limit, ((scores[id_] * weight, id_) for id_, weight in weights.items()))
-    enough = known[-1][0] if len(known) == limit else 0.0
-    highest = max(1.0, *weights.values())
-    return [id_ for _, id_ in known] + [
-        id_ for id_, score in scores.items() if id_ not in traits and score * highest >= enough
-    ]
+    known = {id_: weight for id_, weight in weights.items() if id_ in scores}
+    best = heapq.nlargest(limit, (score for score, _ in _weighed(scores, known, sessions)))
+    enough = best[-1] if len(best) == limit else 0.0
+    most = {id_: weights[id_] * slack if id_ in weights else highest for id_ in scores}
+    able = [weighed for weighed in _weighed(scores, most, sessions) if weighed[0] >= enough]
+    return [id_ for _, id_ in heapq.nlargest(_READ + limit, able)]
 
 
 def rank(
     scores: Mapping[int, float],
-    traits: Mapping[int, Traits],
-    names: frozenset[str],
+    weights: Mapping[int, float],
+    sessions: Mapping[int, float],
     *,
     limit: int,
 ) -> dict[int, float]:
-    """The *limit* most relevant messages and their relevance in [0, 1], best first.
+    """The *limit* most relevant of the messages with *weights*, and their relevance in [0, 1], best first.
 
-    Of equal ones the newest come first. *names* are the words of the question: what a speaker named
-    there said counts more.
+    Of equal ones the newest come first.
     """
-    weighed = ((scores[id_] * _weight(message, names), id_) for id_, message in traits.items())
-    return {id_: 1 - math.exp(-_STEEPNESS * score) for score, id_ in heapq.nlargest(limit, weighed)}
+    known = {id_: weight for id_, weight in weights.items() if id_ in scores}
+    best = heapq.nlargest(limit, _weighed(scores, known, sessions))
+    return {id_: 1 - math.exp(-_STEEPNESS * score) for score, id_ in best}
 
 
-def _least_of_best(covered: Mapping[int, float], number: int) -> float:
-    return sorted(covered.values())[-number] if len(covered) >= number else 0.0
+def _weighed(
+    scores: Mapping[int, float], weights: Mapping[int, float], sessions: Mapping[int, float]
+) -> Iterator[tuple[float, int]]:
+    for id_, weight in weights.items():
+        yield scores[id_] * weight + _OF_SESSION * sessions.get(id_ >> _SESSION, 0.0), id_
+
+
+@lru_cache(maxsize=4096)
+def _bits(number: int) -> tuple[int, ...]:
+    """The positions of the bits that are set in *number*: few combinations of terms are frequent."""
+    return tuple(n for n in range(number.bit_length()) if number >> n & 1)
+
+
+def _least_of_best(covered: Mapping[int, int], number: int) -> int:
+    return sorted(covered.values())[-number] if len(covered) >= number else 0
 
 
 def _inverse_frequency(having: int, messages: int) -> float:
     messages = max(messages, having, _LEAST_MESSAGES)
     return math.log(1 + (messages - having + 0.5) / (having + 0.5))
-
-
-def _weight(message: Traits, names: frozenset[str]) -> float:
-    weight = _QUESTION if message.is_question else 1.0
-    if message.speaker and not names.isdisjoint(message.speaker.split()):
-        weight *= _NAMED_SPEAKER
-    return weight

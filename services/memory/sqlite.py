@@ -9,7 +9,7 @@ from typing import Any
 from databases.core import Connection
 
 from services.memory.entry import Entry, as_json
-from services.memory.scoring import Corpus
+from services.memory.scoring import CANDIDATES, Corpus, Coverage, shares, term_weights
 
 
 class SqliteIndex:
@@ -17,16 +17,22 @@ class SqliteIndex:
 
     ids = "SELECT value AS id FROM json_each('[' || :ids || ']')"
 
-    async def postings(
+    async def coverage(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
-    ) -> tuple[Corpus, list[list[int]]]:
-        """How much there is of *owner*, and the ids of the messages with any token of each of *terms*."""
+    ) -> tuple[Corpus, Coverage]:
+        """How much there is of *owner*, and which of *terms* the best messages have."""
         sought = [" OR ".join(f'"{token}"' for token in tokens) for tokens in terms]
-        rows = await connection.fetch_all(_POSTINGS, {"owner": owner, "terms": json.dumps(sought)})
-        if not rows:
-            return Corpus(0, 0), []
-        corpus = Corpus(rows[0]["messages"], rows[0]["words"])
-        return corpus, [json.loads(f"[{row['ids'] or ''}]") for row in rows]
+        values = {"owner": owner, "terms": json.dumps(sought)}
+        counted = await connection.fetch_all(_FREQUENCIES, values)
+        if not counted:
+            return Corpus(0, 0), Coverage((), {})
+        corpus = Corpus(counted[0]["messages"], counted[0]["words"])
+        weights = term_weights([row["frequency"] for row in counted], corpus)
+        # Added up in SQLite, because the ids of all messages with a frequent word are megabytes, and
+        # each connection's thread keeps what it once needed from the system.
+        weighed = {"terms": json.dumps([*zip(sought, weights, strict=True)]), "most": CANDIDATES}
+        heaviest = await self.rows(connection, "id, terms", _HEAVIEST, weighed)
+        return corpus, Coverage(shares(weights), {row[0]: row[1] for row in heaviest})
 
     async def rows(
         self, connection: Connection, columns: str, source: str, values: Mapping[str, Any]
@@ -42,11 +48,24 @@ class SqliteIndex:
         await connection.execute(_INSERT, {"entries": as_json(entries)})
 
 
-_POSTINGS = """
+_FREQUENCIES = """
     SELECT o.messages, o.words,
-           (SELECT group_concat(rowid) FROM memory_index WHERE memory_index MATCH term.value) AS ids
+           (SELECT count(*) FROM memory_index WHERE memory_index MATCH term.value) AS frequency
     FROM memory_owners o, json_each(:terms) term
-    WHERE o.owner = :owner"""
+    WHERE o.owner = :owner ORDER BY term.key"""
+
+# Grouping sorts, in as much memory as a connection's cache may have, and beyond that in a file.
+# Materialized, because else each message would have its term and its weight read from JSON again.
+_HEAVIEST = """
+    FROM (
+        WITH term AS MATERIALIZED (
+            SELECT value ->> 0 AS tokens, value ->> 1 AS weight, 1 << key AS bit FROM json_each(:terms)
+        )
+        SELECT memory_index.rowid AS id, sum(term.bit) AS terms
+        FROM term CROSS JOIN memory_index
+        WHERE memory_index MATCH term.tokens
+        GROUP BY memory_index.rowid ORDER BY sum(term.weight) DESC, 1 DESC LIMIT :most
+    )"""
 
 # One statement is its own transaction. Triggers on `memory_incoming` distribute the columns. What
 # somebody said in a session at one microsecond is the same text, or written again.

@@ -11,7 +11,7 @@ from databases.core import Connection
 from services.memory import Passage
 from services.memory.entry import Entry
 from services.memory.owner import Owner
-from services.memory.scoring import Corpus, Traits
+from services.memory.scoring import Corpus, Coverage, Traits
 from services.storage.moments import moment_at
 from services.storage.storable import storable
 from services.turn import Role
@@ -29,10 +29,13 @@ class Index(Protocol):
     @property
     def ids(self) -> str: ...  # noqa: D102 - described above
 
-    async def postings(
+    async def coverage(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
-    ) -> tuple[Corpus, list[list[int]]]:
-        """How much there is of *owner*, and the ids of the messages with any token of each of *terms*."""
+    ) -> tuple[Corpus, Coverage]:
+        """How much there is of *owner*, and what `scoring.coverage` gives for *terms*.
+
+        Each term is a list of tokens, any of which will do.
+        """
         ...
 
     async def rows(
@@ -53,7 +56,6 @@ class Remembered:
     traits: Traits
     session_id: str
     role: Role
-    said_at: int
     content: str
 
 
@@ -81,12 +83,12 @@ class Store:
             await connection.execute(statement.format(sessions=sessions), owned)
         await connection.execute(_ERASE_EMPTY, {"owner": owner.id})
 
-    async def postings(
+    async def coverage(
         self, connection: Connection, owner: Owner, terms: Iterable[frozenset[str]]
-    ) -> tuple[Corpus, list[list[int]]]:
-        """How much there is of *owner*, and the ids of the messages that have each of *terms*."""
+    ) -> tuple[Corpus, Coverage]:
+        """How much there is of *owner*, and which of *terms* the best messages have."""
         sought = [owner.tokens(spellings) for spellings in terms]
-        return await self._index.postings(connection, owner.id, sought)
+        return await self._index.coverage(connection, owner.id, sought)
 
     async def traits(
         self, connection: Connection, owner: Owner, ids: Iterable[int]
@@ -101,7 +103,7 @@ class Store:
         """The messages with *ids* and those around them."""
         wanted = {id_ + step for id_ in ids for step in (0, *_AROUND)}
         rows = await self._rows(connection, _MESSAGE, _ASKED_IN_SESSION, owner, wanted)
-        return {row[0]: Remembered(Traits(*row[1:4]), *row[4:]) for row in rows}
+        return {row[0]: Remembered(Traits(*row[1:5]), *row[5:]) for row in rows}
 
     async def newest(
         self, connection: Connection, owner: Owner, limit: int, *, outside: str | None
@@ -125,7 +127,12 @@ def passages(relevance: dict[int, float], messages: dict[int, Remembered]) -> li
     def passage(id_: int, relevance: float, around: tuple[Passage, ...]) -> Passage:
         said = messages[id_]
         return Passage(
-            said.content, said.role, said.session_id, moment_at(said.said_at), relevance, around
+            said.content,
+            said.role,
+            said.session_id,
+            moment_at(said.traits.said_at),
+            relevance,
+            around,
         )
 
     def around(id_: int) -> tuple[Passage, ...]:
@@ -144,8 +151,8 @@ _ASKED_IN_SESSION = """
     FROM ({ids}) wanted CROSS JOIN memory m CROSS JOIN memory_sessions s
     WHERE m.id = wanted.id AND m.owner = (SELECT id FROM memory_owners WHERE owner = :owner)
       AND s.id = m.id >> 24"""
-_TRAITS = "m.id, m.length, m.is_question, m.speaker"
-_MESSAGE = f"{_TRAITS}, s.session_id, m.role, m.said_at, m.content"
+_TRAITS = "m.id, m.length, m.is_question, m.speaker, m.said_at"
+_MESSAGE = f"{_TRAITS}, s.session_id, m.role, m.content"
 
 _NEWEST = """
     SELECT m.id

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.memory import unspaced
+from services.memory.dates import NamedDate, dates_in
+from services.memory.equivalents import equivalents
 from services.memory.languages import (
     ASKING,
-    OLD_TALK,
-    STOP_WORDS,
-    language_of,
+    is_old_talk,
+    languages_of,
+    stop_words,
     without_ending,
 )
 from services.memory.stemming import stem
@@ -39,6 +41,9 @@ _SPEAKER: Final = re.compile(
 )
 
 
+_ENGLISH: Final = frozenset({"en"})
+
+
 @dataclass(frozen=True, slots=True)
 class IndexTerms:
     """The distinct terms of a remembered text, and its length in words."""
@@ -51,27 +56,30 @@ class IndexTerms:
 class QueryTerms:
     """What a question looks for.
 
-    Each term is a set of spellings, any of which will do. `words` are all its words, for names.
+    Each term is a set of spellings, any of which will do. `words` are all its words, for names, in
+    its order; `dates` are those it names.
     """
 
     terms: tuple[frozenset[str], ...]
-    words: frozenset[str]
+    words: tuple[str, ...] = ()
+    dates: tuple[NamedDate, ...] = ()
+    asks_when: bool = False
 
 
 def index_terms(text: str) -> IndexTerms:
     """The terms by which *text* is found.
 
     English words go in as stems; words of a text in another language as they are, and without
-    their inflection in that language.
+    their inflection. Where the language is unclear, all of these.
     """
     words, runs = _split(text)
-    language = language_of(words, least=2)
+    languages = languages_of(words, least=2)
     terms: set[str] = set()
-    for word in words:
-        if language == "en":
-            terms.add(stem(word))
-        else:
-            terms |= {word, without_ending(word, language)}
+    if "en" in languages or not languages:
+        terms.update(map(stem, words))
+    if languages != _ENGLISH:
+        terms.update(words)
+        terms.update(map(_uninflected, words))
     for run in runs:
         terms.update(unspaced.index_pieces(run))
     # A word of these scripts is about two characters long.
@@ -82,17 +90,22 @@ def index_terms(text: str) -> IndexTerms:
 def query_terms(question: str) -> QueryTerms:
     """The terms *question* looks for; none if it asks for nothing but earlier talk."""
     words, runs = _split(question)
-    language = language_of(words, least=1)
-    stop_words = STOP_WORDS[language] | ASKING
-    topics = [word for word in dict.fromkeys(words) if word not in stop_words]
+    languages = languages_of(words)
+    dropped = stop_words(languages) | ASKING
+    topics = [word for word in dict.fromkeys(words) if word not in dropped]
     pieces = [piece for run in runs for piece in unspaced.query_pieces(run)]
-    if all(word in OLD_TALK for word in topics):
-        topics = []
+    if is_old_talk(topics, languages) and all(map(unspaced.is_old_talk, runs)):
+        topics, pieces = [], []
 
     # A text is indexed by the rules of its own language, which need not be the question's.
-    spellings = [frozenset((stem(w), w, without_ending(w, language))) for w in topics]
+    spellings = [
+        equivalents(stem(w)) | ({w} if languages == _ENGLISH else {w, _uninflected(w)})
+        for w in topics
+    ]
     spellings += [frozenset((piece,)) for piece in pieces]
-    return QueryTerms(_choose(spellings), frozenset(words))
+    return QueryTerms(
+        _choose(spellings), tuple(words), dates_in(question), asks_when="when" in words[:1]
+    )
 
 
 def speaker_of(text: str) -> frozenset[str]:
@@ -118,6 +131,11 @@ def _split(text: str) -> tuple[list[str], list[str]]:
         else:
             runs.append(piece["run"])
     return spaced, runs
+
+
+def _uninflected(word: str) -> str:
+    # Marked, so that a Spanish "care" without its ending is no car.
+    return f"{without_ending(word)}~"
 
 
 def _fold(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from said import MAY, turn
 
 from services.memory.embedded import EmbeddedMemory
+from services.memory.scoring import CANDIDATES
 from services.storage.database import open_database
 
 
@@ -60,6 +62,22 @@ async def test_a_question_counts_less_than_a_statement(embedded: EmbeddedMemory)
     await embedded.add(turn("So the bakery opened", session="b"), "")
 
     assert (await _texts(embedded, "bakery"))[0] == "So the bakery opened"
+
+
+async def test_nothing_is_found_if_nothing_is_wanted(embedded: EmbeddedMemory) -> None:
+    await embedded.add(turn("pancakes"), "")
+
+    assert await _texts(embedded, "pancakes", limit=0) == []
+    assert await _texts(embedded, "What did we discuss?", limit=0) == []
+
+
+async def test_a_date_in_a_question_is_when_it_was_said(embedded: EmbeddedMemory) -> None:
+    for day in (0, 40, 80):
+        at = MAY + timedelta(days=day)
+        await embedded.add(turn(f"We baked bread, {day}", session=str(day), at=at), "")
+
+    assert (await _texts(embedded, "What did we bake in June?"))[0] == "We baked bread, 40"
+    assert (await _texts(embedded, "What did we bake on May 8, 2026?"))[0] == "We baked bread, 0"
 
 
 async def test_of_equal_messages_the_newest_comes_first(embedded: EmbeddedMemory) -> None:
@@ -196,6 +214,48 @@ async def test_forgetting_erases_rows_and_index(
         )
 
 
+async def test_a_frequent_word_still_counts_in_an_old_message(embedded: EmbeddedMemory) -> None:
+    """More messages have it than are looked at closely, and all of them are newer."""
+    await embedded.add(turn("the orchid needs water", session="old"), "")
+    await embedded.add(turn("the orchid is white", session="later"), "")
+    await embedded.add_all(
+        [(turn(f"water {n}", session=str(n)), "") for n in range(2 * CANDIDATES)]
+    )
+
+    found = await _texts(embedded, "Water for an orchid?", limit=2)
+
+    assert found == ["the orchid needs water", "the orchid is white"]
+
+
+async def test_a_frequent_word_takes_no_more_memory_the_more_messages_have_it(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    """The ids of all of them made the process grow with what a single user had said.
+
+    On Postgres they are still read.
+    """
+    async with open_database(f"sqlite:///{tmp_path}/chat.db") as database:
+        memory = EmbeddedMemory(database)
+        for user, number in (("some", 1_000), ("many", 6_000)):
+            said = [(turn("waffle", user=user, session=None), "") for _ in range(number)]
+            await memory.add_all(said)
+
+        few, many = await _peak(memory, "some"), await _peak(memory, "many")
+
+    assert many < 1.5 * few
+
+
+async def _peak(memory: EmbeddedMemory, user: str) -> int:
+    """The most bytes that Python holds at once while it searches."""
+    await memory.search(user, "waffle", limit=10)  # fills what is filled once
+    tracemalloc.start()
+    try:
+        await memory.search(user, "waffle", limit=10)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 async def test_postgres_does_not_compile_a_search(postgres_url: str) -> None:
     """Its `jit` goes by estimates, which grow with what everybody said; compiling takes longer."""
     async with open_database(postgres_url) as database:
@@ -293,10 +353,10 @@ async def test_both_databases_give_the_same_results(
     found = await embedded.search("alice", "What career does Caroline think of?", limit=4)
 
     assert [(p.text, round(p.relevance, 4)) for p in found] == [
-        ("Caroline: I am thinking of counselling as a career", 0.9926),
-        ("Caroline: So powerful, the stories were inspiring", 0.909),
-        ("Melanie: You would be good at it", 0.9086),
-        ("Caroline: Thanks! How are the kids?", 0.8967),
+        ("Caroline: I am thinking of counselling as a career", 0.9767),
+        ("Caroline: So powerful, the stories were inspiring", 0.8935),
+        ("Melanie: You would be good at it", 0.8889),
+        ("Caroline: Thanks! How are the kids?", 0.8569),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,13 +19,30 @@ from services.memory.embedded import EmbeddedMemory
 async def test_most_of_what_answers_a_question_is_among_ten_results(
     migrated_database: Database,
 ) -> None:
-    """Measured: 90.6 % among ten, 89.7 % of that above 0.7. Less means that something broke."""
+    """Measured: 91.7 % among ten, 86.4 % of that above 0.7. Less means that something broke."""
     score = await evaluate(EmbeddedMemory(migrated_database), made_up(conversations=2))
 
     assert fmean(score.at_10) >= 0.85
     assert fmean(score.kept[0.7]) >= 0.8
     # The guide: raise the threshold to 0.8 for fewer passages.
     assert 1 < fmean(score.results[0.8]) < 0.8 * fmean(score.results[0.7])
+
+
+async def test_the_higher_the_threshold_the_better_what_is_left(
+    migrated_database: Database,
+) -> None:
+    """The guide: raise the threshold to 0.8 for better passages. Measured: 32, 35, 40 and 51 %."""
+    memory = EmbeddedMemory(migrated_database)
+    several = [
+        replace(conversation, id=f"{seed}-{conversation.id}")
+        for seed in (1, 2, 3)
+        for conversation in made_up(seed=seed, conversations=2)
+    ]
+
+    score = await evaluate(memory, several)
+
+    precision = [score.precision(least) for least in (0.6, 0.7, 0.8, 0.9)]
+    assert precision == sorted(set(precision))
 
 
 def test_locomos_format_is_read(tmp_path: Path) -> None:
