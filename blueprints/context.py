@@ -18,7 +18,7 @@ from sanic.server import HttpProtocol
 
 from services.bootstrap import Services
 from services.errors import Unauthorized
-from services.identity import Principal
+from services.identity import Principal, bearer_token
 from services.streaming.streams import Admit
 from settings import Settings
 
@@ -64,6 +64,12 @@ def principal_of(request: ChatRequest) -> Principal:
     if principal is None:
         raise Unauthorized
     return cast(Principal, principal)
+
+
+def bearer_token_of(request: ChatRequest) -> str | None:
+    """The bearer token of *request*, None if it has no `Authorization`. Raises `Unauthorized`."""
+    lines = request.headers.getall("authorization", [])
+    return bearer_token(", ".join(lines) if lines else None)  # two lines are no token
 
 
 def admit_of(request: ChatRequest) -> Admit:

@@ -194,6 +194,17 @@ async def test_tls_to_the_plain_port_is_refused(node):
         assert (await wire.response()).status == 400
 
 
+async def test_two_tokens_are_none_for_metrics_too(start):
+    node = await start({"METRICS_TOKEN": "m" * 32})
+    line = b"Authorization: Bearer " + b"m" * 32 + b"\r\n"
+    head = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
+
+    one = await answer_to(node.port, head + line + b"\r\n")
+    two = await answer_to(node.port, head + line + b"Authorization: Bearer x\r\n\r\n")
+
+    assert [one.status, two.status] == [200, 401]
+
+
 async def test_a_body_of_no_bytes_is_no_error_in_the_log(node, caplog):
     """Many clients send `Content-Length: 0` with whatever has no body."""
     with caplog.at_level(logging.ERROR, logger="sanic.error"):
