@@ -14,8 +14,8 @@ from typing import Any, TypeAlias, cast
 from sanic import Request, Sanic
 from sanic.config import Config
 from sanic.http import Http
-from sanic.server import HttpProtocol
 
+from blueprints.protocol import StrictProtocol
 from services.bootstrap import Services
 from services.errors import Unauthorized
 from services.identity import Principal, bearer_token
@@ -41,9 +41,9 @@ def http_of(request: ChatRequest) -> Http:
     return cast(Http, request.stream)
 
 
-def protocol_of(request: ChatRequest) -> HttpProtocol:
+def protocol_of(request: ChatRequest) -> StrictProtocol:
     """The connection's protocol, which Sanic annotates as a transport."""
-    return cast(HttpProtocol, request.protocol)
+    return cast(StrictProtocol, request.protocol)
 
 
 def transport_of(request: ChatRequest) -> Transport:

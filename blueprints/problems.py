@@ -81,9 +81,10 @@ def _translate(request: ChatRequest, exception: BaseException) -> ServiceError:
             return HttpRefused(405, {"allow": ", ".join(_allowed(request))})
         case SanicException():
             status = exception.status_code
-            return KNOWN[status]() if status in KNOWN else HttpRefused(status, {})
+            # 503: the server gave up waiting for its own handler.
+            later = {"retry-after": "1"} if status == 503 else {}
+            return KNOWN[status]() if status in KNOWN else HttpRefused(status, later)
         case CancelledError():
-            # The server gave up waiting for its own handler: RESPONSE_TIMEOUT before a byte.
             return HttpRefused(503, {"retry-after": "1"})
         case _:
             return ServiceError()

@@ -30,8 +30,7 @@ Durations are whole milliseconds. Lists are comma-separated.
 
 With `APP_ENV=production` the service refuses to start with the development `JWT_SECRET`, with
 `ENABLE_TEST_SCENARIOS` on, and without any way to verify a token (`JWT_SECRET`, `JWT_JWKS_URL` or
-`SUPABASE_URL`). `WRITE_TIMEOUT_MS` must be more than `OPENAI_SSE_HEARTBEAT_MS`.
-`WEB_CONCURRENCY` above 1 needs `REDIS_URL` and a Postgres `DATABASE_URL`.
+`SUPABASE_URL`). `WEB_CONCURRENCY` above 1 needs `REDIS_URL` and a Postgres `DATABASE_URL`.
 A `LIMIT_DAILY_BUDGET_USD` that could pay for no answer at all is refused as well.
 """
 
