@@ -56,6 +56,7 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
     app.blueprint(Blueprint.group(chat, auth, sessions, url_prefix="/api/v1"))
     app.blueprint(metrics)
     _serve_docs(app)
+    _read_every_body(app)
     connections.install(app)
     middleware.install(app, plugins)
     app.ctx.admit = middleware.admission(plugins)
@@ -170,7 +171,6 @@ def _config(settings: Settings) -> Config:
         {
             "KEEP_ALIVE_TIMEOUT": seconds(settings.server.keep_alive_timeout_ms),
             "REQUEST_TIMEOUT": seconds(settings.server.request_timeout_ms),
-            # Counts from the last write, so that heartbeats keep a stream alive.
             "RESPONSE_TIMEOUT": seconds(settings.server.write_timeout_ms),
             "REQUEST_MAX_SIZE": MAX_BODY,
             "ACCESS_LOG": False,
@@ -191,6 +191,12 @@ def _serve_docs(app: ChatApp) -> None:
             route.ctx.public = True
             name = f"{route.name.removeprefix(f'{app.name}.')}_head"
             app.add_route(route.handler, route.uri, methods=["HEAD"], name=name, ctx_public=True)
+
+
+def _read_every_body(app: ChatApp) -> None:
+    """Have a body that came with a GET read before it is answered; what is left after, Sanic logs as an error."""
+    for route in app.router.routes:
+        route.extra.ignore_body = False
 
 
 def _one_line(failure: Exception) -> str:

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 
 from sanic import Blueprint, HTTPResponse, json
 
-from blueprints.context import ChatRequest, services_of
+from blueprints.context import ChatRequest, bearer_token_of, services_of
 from services.errors import Draining
-from services.identity import bearer_token
 
 auth = Blueprint("auth", url_prefix="/auth")
 
@@ -30,8 +29,7 @@ async def _probe(request: ChatRequest) -> HTTPResponse:
     services = services_of(request)
     if services.streams.draining:
         raise Draining(retry_after=1)
-    lines = request.headers.getall("authorization", [])
-    token = bearer_token(", ".join(lines) if lines else None)  # two headers are no token
+    token = bearer_token_of(request)
     if token is None:
         return json({"status": "ok", "authenticated": False})
     principal = await services.identity.verify(token)

@@ -14,11 +14,11 @@ from typing import Any, TypeAlias, cast
 from sanic import Request, Sanic
 from sanic.config import Config
 from sanic.http import Http
-from sanic.server import HttpProtocol
 
+from blueprints.protocol import StrictProtocol
 from services.bootstrap import Services
 from services.errors import Unauthorized
-from services.identity import Principal
+from services.identity import Principal, bearer_token
 from services.streaming.streams import Admit
 from settings import Settings
 
@@ -41,9 +41,9 @@ def http_of(request: ChatRequest) -> Http:
     return cast(Http, request.stream)
 
 
-def protocol_of(request: ChatRequest) -> HttpProtocol:
+def protocol_of(request: ChatRequest) -> StrictProtocol:
     """The connection's protocol, which Sanic annotates as a transport."""
-    return cast(HttpProtocol, request.protocol)
+    return cast(StrictProtocol, request.protocol)
 
 
 def transport_of(request: ChatRequest) -> Transport:
@@ -64,6 +64,12 @@ def principal_of(request: ChatRequest) -> Principal:
     if principal is None:
         raise Unauthorized
     return cast(Principal, principal)
+
+
+def bearer_token_of(request: ChatRequest) -> str | None:
+    """The bearer token of *request*, None if it has no `Authorization`. Raises `Unauthorized`."""
+    lines = request.headers.getall("authorization", [])
+    return bearer_token(", ".join(lines) if lines else None)  # two lines are no token
 
 
 def admit_of(request: ChatRequest) -> Admit:

@@ -7,16 +7,17 @@ import json
 import resource
 import secrets
 from collections import Counter
+from collections.abc import Iterator
 from time import monotonic
 from typing import cast
 
 from sanic.http import Stage
-from sanic.server import HttpProtocol
 
+from blueprints.protocol import StrictProtocol
 from services.errors import Overloaded
 
 MOST = 20_000
-# Of the connections that ask for nothing this share is closed when there are too many, the longest
+# Of the connections that wait for nothing this share is closed when there are too many, the longest
 # silent first; and not more often than this, because it looks at all of them. In seconds.
 SHARE = 0.25
 PAUSE = 0.25
@@ -33,23 +34,29 @@ def most_connections() -> int:
 class Crowd:
     """The open connections of a process: *most* of them, and *per_address* of one address.
 
-    Whoever connects asks something at once, and those who flood mostly don't: where it is full, the
-    ones that are silent or have not finished a request's head are closed. Where all are being
-    answered, the newcomer is told 503.
+    Whoever connects asks something at once and reads the answer, and those who flood mostly don't:
+    where it is full, the ones that are silent, have not finished a request's head or leave an answer
+    unread are closed. Where all are being answered, the newcomer is told 503.
     """
 
     def __init__(self, most: int, per_address: int | None = None) -> None:
         self.refused = 0
         self._most = most
         self._per_address = per_address
-        self._open: dict[HttpProtocol, str] = {}
+        self._open: dict[StrictProtocol, str] = {}
         self._addresses: Counter[str] = Counter()
         self._looked_at = -PAUSE
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def enter(self, connection: HttpProtocol, transport: asyncio.BaseTransport) -> bool:
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._open
+
+    def __iter__(self) -> Iterator[StrictProtocol]:
+        return iter(self._open)
+
+    def enter(self, connection: StrictProtocol, transport: asyncio.BaseTransport) -> bool:
         """Whether *connection* may begin; if not, *transport* is done with."""
         address = "" if self._per_address is None else _address(transport)
         if self._is_crowded_by(address) or (
@@ -62,7 +69,7 @@ class Crowd:
         self._addresses[address] += 1
         return True
 
-    def leave(self, connection: HttpProtocol) -> None:
+    def leave(self, connection: StrictProtocol) -> None:
         """Forget *connection*, which is closed."""
         if (address := self._open.pop(connection, None)) is None:
             return
@@ -74,7 +81,7 @@ class Crowd:
         return self._per_address is not None and self._addresses[address] >= self._per_address
 
     def _make_room(self) -> bool:
-        """Close some of those who ask for nothing; whether there were any."""
+        """Close some of those who wait for nothing; whether there were any."""
         now = monotonic()
         if now < self._looked_at + PAUSE:
             return False
@@ -82,14 +89,19 @@ class Crowd:
         silent = sorted(filter(_is_silent, self._open), key=lambda connection: connection._time)
         for connection in silent[: 1 + int(SHARE * len(silent))]:
             self.leave(connection)
-            connection.close()
+            connection.abort()
         return bool(silent)
 
 
-def _is_silent(connection: HttpProtocol) -> bool:
-    """Whether it has asked for nothing yet, or for nothing more."""
+def _is_silent(connection: StrictProtocol) -> bool:
+    """Whether it has asked for nothing yet, or for nothing more, or does not read what it asked for.
+
+    A stream is not cut for a pause of its reader.
+    """
     http = connection.http
-    return http is None or http.stage in (Stage.IDLE, Stage.REQUEST)
+    if http is None or http.stage in (Stage.IDLE, Stage.REQUEST):
+        return True
+    return http.stage is Stage.HANDLER and not connection._can_write.is_set()
 
 
 def _address(transport: asyncio.BaseTransport) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
 
 from loguru import logger
 from sanic.compat import Header
@@ -137,9 +136,9 @@ class _Connection:
         return not log.ended
 
     def _write(self, data: bytes) -> None:
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        # Sanic's RESPONSE_TIMEOUT counts from here: it is the limit for a reader that takes nothing.
-        self._protocol._time = monotonic()
+        chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        self._transport.write(chunk)
+        self._protocol.written += len(chunk)
 
 
 class _PlainConnection(_Connection):
@@ -149,4 +148,4 @@ class _PlainConnection(_Connection):
 
     def _write(self, data: bytes) -> None:
         self._transport.write(data)
-        self._protocol._time = monotonic()
+        self._protocol.written += len(data)

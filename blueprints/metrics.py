@@ -6,9 +6,8 @@ import hmac
 
 from sanic import Blueprint, HTTPResponse
 
-from blueprints.context import ChatRequest, services_of, settings_of
+from blueprints.context import ChatRequest, bearer_token_of, services_of, settings_of
 from services.errors import NotFound, Unauthorized
-from services.identity import bearer_token
 from services.telemetry.metrics import CONTENT_TYPE
 
 metrics = Blueprint("metrics", url_prefix="/metrics")
@@ -33,7 +32,7 @@ def _metrics(request: ChatRequest) -> HTTPResponse:
         if settings.production:
             raise NotFound
     else:
-        given = bearer_token(request.headers.getone("authorization", None)) or ""
+        given = bearer_token_of(request) or ""
         if not hmac.compare_digest(given.encode(), wanted.get_secret_value().encode()):
             raise Unauthorized
     return HTTPResponse(services_of(request).metrics.render(), content_type=CONTENT_TYPE)

@@ -88,7 +88,7 @@ first byte is a `token` with a sentence for the user, then `done` with `finish_r
 a lost connection: `GET /api/v1/chat/{stream_id}` with `Last-Event-ID`.
 
 **Errors** before the first byte have one shape, `ProblemBody`. Every route can also answer 405 with
-`Allow`, 400, 408, 413 or 417 to what is not sound HTTP, 503 `OVERLOADED` where there are too many
+`Allow`, 400, 408, 413, 417 or 431 to what is not sound HTTP, 503 `OVERLOADED` where there are too many
 connections, and 429 `RATE_LIMIT` where addresses are throttled. HEAD answers with the headers of GET or POST.
 """
 

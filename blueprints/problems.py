@@ -100,7 +100,7 @@ def _translate(request: ChatRequest, exception: BaseException) -> ServiceError:
                 return KNOWN[status](headers=headers)
             return HttpRefused(status, headers) if 400 <= status <= 599 else ServiceError()
         case CancelledError():
-            # The server gave up waiting for its own handler: RESPONSE_TIMEOUT before a byte.
+            # The server gave up waiting for its own handler.
             return HttpRefused(503, {})
         case _:
             return ServiceError()

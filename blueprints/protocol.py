@@ -1,168 +1,188 @@
-"""HTTP/1 as Sanic speaks it, made strict: for clients that are slow, odd or hostile.
+"""One connection: how long it has for what it does, how much of it waits in memory, and how it ends.
 
-Sanic's timeouts restart with every byte, its parsers forgive, and a client that sends on while it is
-answered hides that it left. What is here costs something per request, nothing per write.
+Sanic's timeouts restart with every byte, are looked at now and then, and work once. Here each is a moment,
+and one timer for all connections looks which have passed (`blueprints/deadlines.py`). That costs
+something per request, and nothing per write but a sum.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator
+import sys
+from fcntl import ioctl
+from math import inf
+from termios import TIOCOUTQ
+from time import monotonic
 from typing import Any
 
-from sanic.exceptions import BadRequest, RequestTimeout
-from sanic.http import Http, Stage
+from sanic.exceptions import RequestCancelled, RequestTimeout, ServiceUnavailable
+from sanic.http import Stage
 from sanic.server import HttpProtocol
 
 from blueprints.gate import Gate
-from blueprints.request_head import is_sound, trimmed
-from blueprints.response_head import stream_head
+from blueprints.strict_http import StrictHttp
 
-# How long the body of a request that was answered without it may still take, in seconds.
-LINGER = 1.0
-
-# Sanic takes `0xf`, ` f ` and a chunk that does not end where it said.
-_CHUNK = re.compile(rb"\r\n[0-9A-Fa-f]{1,8}(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_LONGEST_CHUNK_HEAD = 64
-
-
-class StrictHttp(Http):
-    """The requests and responses of one connection."""
-
-    __slots__ = ()
-
-    async def http1_request_header(self) -> None:
-        """Receive a head. Raises `BadRequest` for one that may mean different things to others."""
-        await super().http1_request_header()  # type: ignore[no-untyped-call]
-        request = self.request
-        # Nothing here is a websocket, and Sanic lifts all timeouts for one that asks to be.
-        self.upgrade_websocket = False
-        if not is_sound(request.head, request.version, request.headers):
-            self.request_body = None  # its length is not to be trusted
-            raise BadRequest
-        request.headers = trimmed(request.headers)
-        # Sanic annotates bools, and puts text.
-        if self.request_body != "chunked" and not self.request_bytes_left:  # type: ignore[comparison-overlap]
-            # `Content-Length: 0`, as many send with every DELETE: Sanic would log an error that
-            # nobody has read the body.
-            self.request_body = None
-
-    def create_empty_request(self) -> None:
-        """Make up a request to answer a head that could not be read."""
-        self.url = None  # Sanic would parse it again, and fail again
-        super().create_empty_request()
-
-    async def read(self) -> bytes | None:
-        """A part of the body. Raises `BadRequest` for a chunk that is not exactly one."""
-        # Sanic annotates bytes, and puts text.
-        if self.request_body == "chunked" and not self.request_bytes_left:  # type: ignore[comparison-overlap]
-            await self._expect_chunk()
-        part: bytes | None = await super().read()
-        return part
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The rest of the body, in one part.
-
-        Sanic asks for it before handlers that do not read it themselves, and after answers that
-        were given without it. It does not wait for ever.
-        """
-        answered = self.stage is not Stage.HANDLER
-        try:
-            async with asyncio.timeout(LINGER if answered else self.protocol.request_timeout):
-                rest = bytearray()
-                while self.request_body:
-                    rest += await self.read() or b""
-        except TimeoutError as exc:
-            self.keep_alive = False
-            self.request_body = None
-            if not answered:
-                raise RequestTimeout from exc
-        else:
-            yield bytes(rest)
-
-    async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
-        """Send the head and the first part of a response."""
-        if self.expecting_continue:
-            # The answer is there before the body was asked for: it should not come any more.
-            self.expecting_continue = False
-            self.request_body = None
-            self.keep_alive = False
-        if data and not end_stream:
-            await self._begin_stream(data)
-        else:
-            await super().http1_response_header(data, end_stream)
-
-    async def _begin_stream(self, data: bytes) -> None:
-        """Send the head and the first part of a response that has no length."""
-        headers = self.response.headers
-        if self.request.version == "1.0":
-            # A client that knows no chunks: its response ends with the connection.
-            self.keep_alive = False
-            self.response_func = self._continue_until_close
-        else:
-            headers["transfer-encoding"] = "chunked"
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-            self.response_func = self.http1_response_chunked
-        headers["connection"] = "keep-alive" if self.keep_alive else "close"
-        await self._send(stream_head(self.response) + data)
-        self.stage = Stage.RESPONSE
-
-    async def _continue_until_close(self, data: bytes, end_stream: bool) -> None:
-        if data:
-            await self._send(data)
-        if end_stream:
-            self.stage = Stage.IDLE
-
-    async def _expect_chunk(self) -> None:
-        if self.expecting_continue:
-            self.expecting_continue = False
-            await self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        buffer = self.recv_buffer
-        while buffer.find(b"\r\n", 2) < 0 and len(buffer) <= _LONGEST_CHUNK_HEAD:
-            await self._receive_more()
-        if not _CHUNK.match(buffer):
-            self.keep_alive = False
-            raise BadRequest
+# How long, and how many bytes, what still comes in is read and dropped once all is answered: closing
+# with unread bytes resets the connection, and the answer may be lost with it (RFC 9112, 9.6).
+LINGER = 5.0  # seconds
+MOST_DROPPED = 32 * 1024 * 1024
+# Written at once; the transport asks to wait above as much.
+SLICE = 65_536
 
 
 class StrictProtocol(HttpProtocol):
-    """One connection."""
+    """One connection.
+
+    `written` is the sum of all bytes handed to the transport: whoever writes there directly adds to it,
+    and `look` sees by it whether the reader takes any. `is_reading` says that a request has begun to
+    come and has not come whole, `is_late` that the time for that is over.
+    """
 
     HTTP_CLASS = StrictHttp
-    __slots__ = ()
+    __slots__ = ("_dropped", "_due", "_stalls_at", "_taken", "is_late", "is_reading", "written")
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         # Sanic's own are `asyncio.Event`s, of 0.8 KiB each for as long as the connection is open.
         self._can_write, self._data_received = Gate(is_open=True), Gate()  # type: ignore[assignment]
+        self.written = 0
+        self.is_reading = self.is_late = False
+        self._due = inf
+        self._taken, self._stalls_at = -1, inf
+        self._dropped: int | None = None
+
+    @property
+    def lingering(self) -> float:
+        """Seconds that what was answered already may still take to come."""
+        return min(LINGER, float(self.request_timeout))
+
+    def expect(self, seconds: float) -> None:
+        """Give what happens now *seconds* from now. What that means is for `look` to say."""
+        self._due = monotonic() + seconds
+
+    def look(self, now: float) -> None:
+        """End what has had its time at *now*: a reader that takes nothing first of all."""
+        if self.transport is None:
+            return
+        if waiting := self.transport.get_write_buffer_size():
+            # The kernel asks for more only when a third of its megabytes is free: a slow reader is seen there.
+            taken = self.written - waiting - _waiting_in_kernel(self.transport)
+            if taken != self._taken:
+                self._taken, self._stalls_at = taken, now + self.response_timeout
+            elif now >= self._stalls_at:
+                self.transport.abort()
+                return
+        if now >= self._due:
+            self._end_what_is_due(now, waiting=waiting > 0)
+
+    async def receive_more(self) -> None:
+        """Wait for more of a request. Raises `RequestTimeout` when its time is over."""
+        if not self.is_late:
+            await super().receive_more()  # type: ignore[no-untyped-call]
+        if self.is_late:
+            self.http.keep_alive = False
+            self.http.request_body = None  # or Sanic would wait for the rest of it
+            raise RequestTimeout
+
+    async def send(self, data: bytes) -> None:
+        """Write *data* as the reader takes it, so that only a part of it waits in the transport.
+
+        Raises `RequestCancelled` if the connection is closed.
+        """
+        for start in range(0, len(data), SLICE):
+            if not self._can_write.is_set():
+                await self._can_write.wait()
+            if self.transport is None or self.transport.is_closing():
+                raise RequestCancelled
+            part = data[start : start + SLICE]
+            self.transport.write(part)
+            self.written += len(part)
+        self._time = monotonic()
+
+    def check_timeouts(self) -> None:
+        """Nothing: `look` does it."""
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close, once what was written has left, and what comes in although it is over was dropped."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        comes_in = self.is_reading or len(self.recv_buffer) > 0
+        if comes_in and self._dropped is None and self._crowd is not None:
+            self._dropped = 0
+            self.recv_buffer.clear()
+            self.expect(self.lingering)
+            transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what the reader has not taken is lost."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is room for one more."""
-        crowd = getattr(self.app.ctx, "crowd", None)
-        if crowd is None or crowd.enter(self, transport):
+        if self._crowd is None or self._crowd.enter(self, transport):
             super().connection_made(transport)  # type: ignore[no-untyped-call]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, and make room."""
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
-        if (crowd := getattr(self.app.ctx, "crowd", None)) is not None:
-            crowd.leave(self)
+        if self._crowd is not None:
+            self._crowd.leave(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take *data*; what comes in does not excuse a late head or a reader that takes nothing."""
-        counted_from = self._time
+        """Take *data*, unless it is too much or too late."""
+        if self._dropped is not None:
+            self._dropped += len(data)
+            if self._dropped > MOST_DROPPED:
+                self.abort()
+            return
+        last_heard = self._time
         super().data_received(data)
         if self.http is None:
             return
         stage = self.http.stage
-        if stage is Stage.REQUEST or stage is Stage.RESPONSE:
-            self._time = counted_from
+        if stage is Stage.REQUEST:
+            self._time = last_heard  # a head that drips is as good as silence
         waits = stage is Stage.RESPONSE or (stage is Stage.HANDLER and not self.http.request_body)
-        if (
-            self.transport
-            and waits
-            and len(self.recv_buffer) >= self.app.config.REQUEST_BUFFER_SIZE
-        ):
+        if waits and len(self.recv_buffer) >= self.app.config.REQUEST_BUFFER_SIZE:
             # Sanic would stop to read here, and then does not see the client leave.
-            self.transport.abort()
+            self.abort()
+
+    @property
+    def _crowd(self) -> Any:
+        return getattr(self.app.ctx, "crowd", None)
+
+    def _end_what_is_due(self, now: float, *, waiting: bool) -> None:
+        http = self.http
+        if http is None or (http.stage is Stage.IDLE and not http.request_body):
+            if waiting:
+                self._due = now + self.lingering  # from when it has taken what it was told
+            elif http is None:
+                self.abort()
+            else:
+                self.close()
+        elif not self.is_late and (http.stage is Stage.REQUEST or http.request_body):
+            self.is_late = True
+            self._due = now + self.response_timeout
+            self._data_received.set()
+        elif http.stage is Stage.RESPONSE:
+            self._due = inf  # a stream may be silent; whether it is read was seen above
+        else:
+            self._due = now + self.response_timeout
+            if not waiting and self._task is not None:
+                # It is we who are late.
+                http.exception = ServiceUnavailable()
+                self._task.cancel()
+
+
+def _waiting_in_kernel(transport: asyncio.BaseTransport) -> int:
+    """How many bytes the reader has not acknowledged yet (tcp(7), SIOCOUTQ); 0 where that can't be known."""
+    try:
+        answer = ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
+    except (OSError, ValueError):
+        return 0
+    return int.from_bytes(answer, sys.byteorder)

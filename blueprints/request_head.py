@@ -17,6 +17,31 @@ _HEAD = re.compile(
 )
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(?::[0-9]{0,5})?", re.ASCII)
 _LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
+# What a head may begin with, of which the first line is whole, or is not.
+_FIRST_LINE = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.[01]\r\n")
+_BEGINNING = re.compile(_TOKEN + rb"(?: [\x20-\x7e]*)?\r?")
+_LONE_FEED = re.compile(rb"(?<!\r)\n")
+# A coding's name has no case, and may be followed by blanks (RFC 9112, 7; RFC 9110, 5.5).
+_CHUNKED = re.compile(rb"\n(?i:transfer-encoding):[ \t]*(?i:chunked)[ \t]*\r")
+
+
+def may_become_head(beginning: bytearray) -> bool:
+    """Whether *beginning*, which is not a whole head yet, may still become one.
+
+    TLS to the plain port, lines that end in LF alone and what else will never be a request need no
+    deadline.
+    """
+    if _LONE_FEED.search(beginning):
+        return False
+    return bool(
+        _FIRST_LINE.match(beginning) if b"\n" in beginning else _BEGINNING.fullmatch(beginning)
+    )
+
+
+def in_usual_spelling(buffer: bytearray, end: int) -> None:
+    """Spell `chunked` in the head at *buffer*'s beginning, which ends at *end*, as Sanic knows it."""
+    if found := _CHUNKED.search(buffer, 0, end + 1):
+        buffer[found.start() : found.end()] = b"\ntransfer-encoding: chunked\r"
 
 
 def is_sound(head: bytes, version: str, headers: Header) -> bool:

@@ -104,7 +104,8 @@ def _cursor(request: ChatRequest) -> str | None:
 
 
 def _page(name: str, page: Page[Any], shown: Any) -> HTTPResponse:
-    return json({name: [shown(item) for item in page.items], "next_cursor": page.next_cursor})
+    body = {name: [shown(item) for item in page.items], "next_cursor": page.next_cursor}
+    return json(body, ensure_ascii=False)  # a third of the bytes of an emoji
 
 
 def _session(session: Session) -> dict[str, Any]:

@@ -12,7 +12,11 @@ from services.turn import Role
 
 Moment: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 NextCursor: TypeAlias = Annotated[
-    str | None, Field(description="The `cursor` of the page after this one; null: there is none.")
+    str | None,
+    Field(
+        description="The `cursor` of the page after this one, which may have fewer items than asked "
+        "for; null: there is none."
+    ),
 ]
 
 

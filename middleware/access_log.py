@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from time import perf_counter
 
 from loguru import logger as log
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sanic.response import BaseHTTPResponse
 
 from middleware.base import Middleware, Request
+from middleware.client_address import address_of, forwarded
 
 _CHAT = ("POST", "/api/v1/chat")
 _PROBE = "/api/v1/auth/ping"
@@ -70,7 +70,7 @@ class AccessLog(Middleware):
             "request_id": getattr(request.ctx, "request_id", None),
             "method": request.method,
             "path": request.path[:_LONGEST_PATH],
-            "client": (self._trust_proxy and _forwarded(request)) or request.ip or None,
+            "client": (self._trust_proxy and _told(request)) or request.ip or None,
         }
 
 
@@ -78,13 +78,9 @@ def _asks(request: Request) -> bool:
     return (request.method, request.path.removesuffix("/")) == _CHAT
 
 
-def _forwarded(request: Request) -> str | None:
+def _told(request: Request) -> str | None:
     """The client's address as the nearest proxy saw it."""
-    chain = ",".join(request.headers.getall("x-forwarded-for", []))
-    # Whoever is further away wrote the earlier ones, which may be lies.
-    for given in (request.headers.get("x-real-ip", ""), chain.rpartition(",")[2]):
-        try:
-            return str(ip_address(given.strip()))
-        except ValueError:
-            continue
+    for given in (request.headers.get("x-real-ip", ""), forwarded(request, 1) or ""):
+        if (address := address_of(given)) is not None:
+            return str(address)
     return None

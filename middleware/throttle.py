@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from math import ceil
 from typing import Annotated
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sanic.response import BaseHTTPResponse
 
 from middleware.base import App, Middleware, Request
+from middleware.client_address import address_of, forwarded
 from services.errors import RateLimited
 from services.redis_client import open_redis
 
@@ -147,19 +148,11 @@ class Throttle(Middleware):
 
     def _address(self, request: Request) -> str:
         """Where *request* comes from; an IPv6 client has a whole /64 of addresses, which count as one."""
-        text = request.ip or ""
-        if self._proxies:
-            lines = request.headers.getall("x-forwarded-for", [])
-            chain = ",".join(lines).split(",") if lines else []
-            if len(chain) >= self._proxies:
-                text = chain[-self._proxies].strip()
-        try:
-            address = ip_address(text)
-        except ValueError:
+        told = forwarded(request, self._proxies) if self._proxies else None
+        address = address_of(request.ip or "" if told is None else told)
+        if address is None:
             return "unknown"
         if isinstance(address, IPv6Address):
-            if address.ipv4_mapped is not None:
-                return str(address.ipv4_mapped)
             return f"{int(address) >> 64:x}"
         return str(address)
 

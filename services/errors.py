@@ -110,6 +110,14 @@ class PayloadTooLarge(ServiceError):
     sentence = "The request body is too large."
 
 
+class HeadTooLarge(ServiceError):
+    """The request line and the headers are larger than the service takes (RFC 6585, section 5)."""
+
+    code = "REQUEST_HEADER_FIELDS_TOO_LARGE"
+    status = 431
+    sentence = "The head of the request, with all its headers, is larger than 8 KiB."
+
+
 class UnsupportedMediaType(ServiceError):
     """The body is not JSON by its Content-Type."""
 

@@ -73,8 +73,12 @@ def quotas(settings: Settings) -> Quotas:
 
 
 def worst_case(settings: Settings, accountant: Accountant) -> Callable[[Turn], Decimal]:
-    """What a turn may cost at most, in dollars, by the dearest provider; 0 without a budget."""
-    if settings.limits.daily_budget_usd is None:
+    """What a turn may cost at most, in dollars, by the dearest provider; 0 without a budget.
+
+    Raises `BadSetting` for a budget that would pay for no answer at all.
+    """
+    budget = settings.limits.daily_budget_usd
+    if budget is None:
         return lambda turn: Decimal(0)
     models = provider_options(settings)
     fixed = (
@@ -85,7 +89,9 @@ def worst_case(settings: Settings, accountant: Accountant) -> Callable[[Turn], D
     )
 
     def cost(turn: Turn) -> Decimal:
-        tokens_in = fixed + accountant.tokens.count(turn.message)
+        return most(fixed + accountant.tokens.count(turn.message))
+
+    def most(tokens_in: int) -> Decimal:
         return max(
             accountant.prices.cost(
                 options.model, tokens_in=tokens_in, tokens_out=options.max_output_tokens
@@ -94,6 +100,11 @@ def worst_case(settings: Settings, accountant: Accountant) -> Callable[[Turn], D
             for options in models
         )
 
+    if (least := most(fixed + 1)) > Decimal(str(budget)):
+        raise BadSetting(
+            f"LIMIT_DAILY_BUDGET_USD: {budget:g} would pay for no answer at all: "
+            f"even the shortest question may cost {least.normalize():f}"
+        )
     return cost
 
 

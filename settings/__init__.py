@@ -201,15 +201,9 @@ def _secret_parts(text: str) -> Iterator[str]:
 
 
 def _refuse_contradictions(settings: Settings) -> None:
-    server, streams = settings.server, settings.streams
-    if server.write_timeout_ms <= streams.openai_sse_heartbeat_ms:
-        raise BadSetting(
-            "WRITE_TIMEOUT_MS: must be more than OPENAI_SSE_HEARTBEAT_MS, or streams that only"
-            " send heartbeats are cut"
-        )
     _refuse_useless_origins(settings.plugins.cors_origins)
     _refuse_useless_providers(settings)
-    if server.web_concurrency > 1:
+    if settings.server.web_concurrency > 1:
         _require_shared_state(settings)
 
 

@@ -31,7 +31,7 @@ Values are UTF-8. Durations are whole milliseconds. Lists are comma-separated.
 With `APP_ENV=production` the service refuses to start with the development `JWT_SECRET`, with
 `ENABLE_TEST_SCENARIOS` on, and without any way to verify a token (`JWT_SECRET`, `JWT_JWKS_URL` or
 `SUPABASE_URL`). A provider that `PROVIDERS` names needs its key, unless its `…_BASE_URL` is not the
-vendor's. `WRITE_TIMEOUT_MS` must be more than `OPENAI_SSE_HEARTBEAT_MS`.
+vendor's. A `LIMIT_DAILY_BUDGET_USD` that could pay for no answer at all is refused as well.
 `WEB_CONCURRENCY` above 1 needs `REDIS_URL` and a Postgres `DATABASE_URL`.
 """
 

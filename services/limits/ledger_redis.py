@@ -25,6 +25,11 @@ local now = time[1] + time[2] / 1000000
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 local account = redis.call('HMGET', KEYS[1], 'full_at', 'day', 'spent')
 local debt = math.max(0, (tonumber(account[1]) or 0) - now)
+if debt > window then
+  -- Nobody can owe so much: Redis's clock was set back.
+  debt = window
+  redis.call('HSET', KEYS[1], 'full_at', string.format('%.6f', now + debt))
+end
 local spent = account[2] == day and tonumber(account[3]) or 0
 local holds = redis.call('ZRANGE', KEYS[2], 0, -1)
 local held = 0

@@ -107,8 +107,8 @@ def refusal(quotas: Quotas, standing: Standing, worst_case: Decimal) -> ServiceE
     """The error that says why *standing* is a refusal of something that costs *worst_case*."""
     fields = headers(quotas, standing)
     if standing.refused == "budget":
-        wait = _until_affordable(quotas, standing, worst_case)
-        return BudgetExceeded(headers=fields, retry_after=wait)
+        message, wait = _why_too_dear(quotas.daily_budget or Decimal(0), standing, worst_case)
+        return BudgetExceeded(message, headers=fields, retry_after=wait)
     if standing.refused == "streams":
         message = "Too many answers are being written, please wait for one of them."
         return RateLimited(message, headers=fields, retry_after=BUSY)
@@ -124,8 +124,13 @@ def _wait(quotas: Quotas, standing: Standing, ready: int) -> float:
     return standing.debt + (ready + 1) * quotas.interval - WINDOW
 
 
-def _until_affordable(quotas: Quotas, standing: Standing, worst_case: Decimal) -> float:
-    budget = quotas.daily_budget
-    if budget is not None and standing.spent + worst_case <= budget:
-        return BUSY
-    return _DAY - time() % _DAY
+def _why_too_dear(
+    budget: Decimal, standing: Standing, worst_case: Decimal
+) -> tuple[str | None, float]:
+    """What to say of it beside the usual, and the seconds until it may be otherwise."""
+    tomorrow = _DAY - time() % _DAY
+    if worst_case > budget:
+        return "An answer to this may cost more than the budget of a whole day.", tomorrow
+    if standing.spent + worst_case <= budget:
+        return "Answers that are being written may use up the daily budget.", BUSY
+    return None, tomorrow

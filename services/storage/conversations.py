@@ -20,6 +20,8 @@ from services.storage.paging import Key, Page, decode_cursor, page_of
 from services.storage.storable import storable
 from services.turn import Message, Role, Turn
 
+# What a page has of a message besides its text, in bytes.
+_AROUND: Final = 200
 # A prompt never needs more, whatever its budget.
 _MOST_RECENT: Final = 400
 
@@ -118,7 +120,7 @@ class Conversations:
     ) -> Page[StoredMessage]:
         """The messages of a session, newest first; none if it is not the user's.
 
-        Raises `ValidationFailed` for a bad *cursor*.
+        A page of long ones has fewer than *limit*. Raises `ValidationFailed` for a bad *cursor*.
         """
         below, _ = decode_cursor(cursor) if cursor else _NEWEST
         values = {
@@ -128,7 +130,7 @@ class Conversations:
             "most": limit + 1,
         }
         rows = await self._fetch(_MESSAGES, values)
-        return page_of([_stored(row) for row in rows], limit, _message_key)
+        return page_of([_stored(row) for row in rows], limit, _message_key, _message_size)
 
     async def delete(self, user_id: str, session_id: str | None = None) -> bool:
         """Erase a session, or everything of the user, turns without a session too.
@@ -198,6 +200,10 @@ def _session_key(session: Session) -> Key:
 
 def _message_key(message: StoredMessage) -> Key:
     return message.id, ""
+
+
+def _message_size(message: StoredMessage) -> int:
+    return len(json.dumps(message.content, ensure_ascii=False).encode()) + _AROUND
 
 
 # Above every key there is.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from services.errors import Detail, ValidationFailed
@@ -15,6 +17,9 @@ Item = TypeVar("Item")
 
 # Where an item stands: a number, and a name among those with the same number.
 Key: TypeAlias = tuple[int, str]
+
+# Bytes that the items of a page may have together: a page waits in memory until its reader takes it.
+LARGEST: Final = 128 * 1024
 
 _LONGEST: Final = 512
 _LARGEST: Final = 2**63 - 1
@@ -28,10 +33,20 @@ class Page(Generic[Item]):
     next_cursor: str | None
 
 
-def page_of(found: Sequence[Item], limit: int, key: Callable[[Item], Key]) -> Page[Item]:
-    """The page of *limit* items that begins *found*, of which one more was asked for than is shown."""
+def page_of(
+    found: Sequence[Item],
+    limit: int,
+    key: Callable[[Item], Key],
+    size: Callable[[Item], int] = lambda item: 0,
+) -> Page[Item]:
+    """The page that begins *found*, of which one more was asked for than is shown.
+
+    It has *limit* items, or as many as are `LARGEST` bytes together by *size*, but at least one.
+    """
     items = found[:limit]
-    return Page(items, encode_cursor(key(items[-1])) if len(found) > limit else None)
+    sizes = list(accumulate(map(size, items)))
+    items = items[: max(1, bisect_right(sizes, LARGEST))]
+    return Page(items, encode_cursor(key(items[-1])) if len(found) > len(items) else None)
 
 
 def encode_cursor(key: Key) -> str:

@@ -19,7 +19,7 @@ from scripted_provider import ScriptedProvider, says
 from services.errors import ProviderUnavailable
 from services.events import Batches, Finish, TextDelta, Usage
 from services.turn import Prompt
-from settings import Settings
+from settings import BadSetting, Settings
 from settings.development import development_token
 
 ENDINGS = ("whole", "failed", "hung up", "hung up early", "stopped", "replayed")
@@ -175,12 +175,22 @@ async def test_a_full_process_is_503(start, bearer):
 
 
 async def test_a_budget_that_could_not_pay_the_worst_case_is_429(start, shared, bearer):
-    """The stub's model has a price; one answer at its longest costs more than this budget."""
-    node = await start({"LIMIT_DAILY_BUDGET_USD": "0.0001", **shared}, provider=says("hi"))
+    """The stub's model has a price; an answer to so much may cost more than this budget."""
+    node = await start({"LIMIT_DAILY_BUDGET_USD": "0.0012", **shared}, provider=says("hi"))
 
-    response = await answer_to(node.port, request(bearer))
+    short = await answer_to(node.port, request(bearer))
+    long = await answer_to(node.port, request(bearer, message="word " * 800))
 
-    refused(response, 429, "BUDGET_EXCEEDED")
+    assert short.status == 200
+    refused(long, 429, "BUDGET_EXCEEDED")
+
+
+async def test_a_budget_that_would_pay_for_no_answer_stops_the_start(start):
+    """Everybody was told that it is used up, and nobody knew why."""
+    with pytest.raises(
+        BadSetting, match=r"^LIMIT_DAILY_BUDGET_USD: 0.0001 would pay for no answer"
+    ):
+        await start({"LIMIT_DAILY_BUDGET_USD": "0.0001", "MIDDLEWARE": "auth,limits"})
 
 
 async def test_without_redis_the_process_keeps_to_its_limits_and_shares_them_again_later(

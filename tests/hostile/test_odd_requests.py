@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+from time import monotonic
 
 import pytest
-from patience import PATIENCE
+from patience import PATIENCE, until
 from raw_http import PING, answer_to, connected, request
+from sanic.http import Stage
 from scripted_provider import ScriptedProvider, says
 
 from services.events import TextDelta
@@ -187,11 +189,118 @@ async def test_an_odd_request_line_is_answered(node, line, statuses):
     await node.serves()
 
 
-async def test_tls_to_the_plain_port_is_refused(node):
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500,
+        b"\x16",
+        b"\x00",
+        b"GET /api/v1/auth/ping HTTP/1.1\nHost: x\n\n",
+        b"GET /api/v1/auth/ping HTTP/1.1\r\nHost: x\nA:",
+        b"GET /\r\n",
+        b"GET / HTTP/2.0\r\n",
+        b"PRI * HTTP/2.0\r\n",
+        b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n",
+        b"GET /\x00",
+        b"{",
+        b"\r\n\r\n",
+        b"\rG",
+    ],
+    ids=lambda value: repr(value[:24]),
+)
+async def test_what_can_be_no_request_is_refused_at_once(node, beginning):
+    """It used to take all the time that a request has: TLS to the plain port first of all."""
     async with connected(node.port) as wire:
-        wire.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500 + b"\r\n\r\n")
+        wire.send(beginning)
+        response = await wire.response()
 
-        assert (await wire.response()).status == 400
+    assert (response.status, response.code) == (400, "BAD_REQUEST")
+    assert response.headers["connection"] == "close"
+
+
+async def test_a_head_may_come_byte_by_byte(node):
+    async with connected(node.port) as wire:
+        for byte in PING:
+            wire.send(bytes([byte]))
+            await asyncio.sleep(0)
+
+        assert (await wire.response()).status == 200
+
+
+async def test_one_empty_line_before_a_request_is_ignored(node, bearer):
+    """Some clients end a body with one, and their connection is idle then, not late."""
+    async with connected(node.port) as wire:
+        wire.send(b"\r\n" + PING)
+        first = await wire.response()
+        wire.send(request(bearer, b"{") + b"\r\n")
+        second = await wire.response()
+        [connection] = node.connections
+        await until(lambda: connection.http.stage is Stage.IDLE and not connection.recv_buffer)
+        connection.look(monotonic() + 40)
+        wire.send(PING + b"\r\n" + PING)
+        others = [await wire.response(), await wire.response()]
+
+    assert [first.status, second.status] == [200, 400]
+    assert [other.status for other in others] == [200, 200]
+
+
+@pytest.mark.parametrize("coding", ["Chunked", "CHUNKED", "chunked ", "\tchunked\t"])
+async def test_the_name_of_a_coding_has_no_case_and_blanks_around_it(node, bearer, coding):
+    chunks = b'10\r\n{"message":"hi"}\r\n0\r\n\r\n'
+
+    async with connected(node.port) as wire:
+        wire.send(request(bearer, chunks, f"Transfer-Encoding: {coding}") + PING)
+        first, second = await wire.response(), await wire.response()
+
+    assert first.body.endswith(DONE)
+    assert second.status == 200
+
+
+async def test_an_http_1_0_client_is_not_told_to_go_on(node, bearer):
+    """It would take 100 for the answer (RFC 9110, 10.1.1)."""
+    async with connected(node.port) as wire:
+        wire.send(request(bearer, None, "Expect: 100-continue", version="1.0"))
+
+        assert (await wire.closed()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Content-Type: text/plain", "Content-Type: application/json", "Content-Encoding: gzip"],
+)
+async def test_a_second_line_that_says_something_else_of_the_body_is_415(node, bearer, line):
+    response = await answer_to(node.port, request(bearer, None, "Content-Encoding: identity", line))
+
+    assert (response.status, response.code) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+async def test_two_tokens_are_none_for_metrics_too(start):
+    node = await start({"METRICS_TOKEN": "m" * 32})
+    line = b"Authorization: Bearer " + b"m" * 32 + b"\r\n"
+    head = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
+
+    one = await answer_to(node.port, head + line + b"\r\n")
+    two = await answer_to(node.port, head + line + b"Authorization: Bearer x\r\n\r\n")
+
+    assert [one.status, two.status] == [200, 401]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+async def test_a_body_that_nobody_asked_for_is_no_error_in_the_log(node, caplog, method):
+    asking = PING.replace(b"GET", method).replace(
+        b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nhello"
+    )
+
+    with caplog.at_level(logging.ERROR, logger="sanic.error"):
+        async with connected(node.port) as wire:
+            wire.send(asking)
+            await wire.reader.readuntil(b"\r\n\r\n")
+        async with connected(node.port) as wire:
+            wire.send(asking.replace(method, b"GET") + PING)
+            answers = [await wire.response(), await wire.response()]
+
+    assert [answer.status for answer in answers] == [200, 200]
+    assert caplog.messages == []
 
 
 async def test_a_body_of_no_bytes_is_no_error_in_the_log(node, caplog):

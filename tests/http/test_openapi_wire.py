@@ -130,8 +130,8 @@ CASES = [
         "ask",
         429,
         "BUDGET_EXCEEDED",
-        data=hello(),
-        variables={"LIMIT_DAILY_BUDGET_USD": "0.0000001"},
+        data=hello(message="Hello, how are you?"),
+        variables={"LIMIT_DAILY_BUDGET_USD": "0.001156"},  # it would pay for the answer to a word
     ),
     Case(
         "ask",

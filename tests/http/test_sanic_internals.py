@@ -9,15 +9,15 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import Any
 
 import pytest
 from patience import PATIENCE
-from sanic import Request, Sanic
+from sanic import HTTPResponse, Request, Sanic, text
 from sanic.server import HttpProtocol
 from scripted_provider import ScriptedProvider
 
+from blueprints.protocol import StrictProtocol
 from sanic_server import serve
 from services.events import TextDelta
 
@@ -101,29 +101,47 @@ async def test_can_write_is_an_event_that_is_set_while_the_socket_takes_bytes(ap
     assert received.endswith(b"x" + END)
 
 
-@pytest.mark.parametrize("moved", [True, False])
-async def test_the_limit_for_silence_counts_from_the_moment_in_time(app: Sanic, moved: bool):
-    """Sanic does not see what is written below its response: whoever does that says so in `_time`."""
+async def test_sanic_leaves_timeouts_and_the_end_of_a_connection_to_the_protocol(app: Sanic):
+    """Ours has deadlines of its own, and closes in its own way."""
+    called: list[str] = []
+
+    class Watched(StrictProtocol):
+        __slots__ = ()
+
+        def expect(self, seconds: float) -> None:
+            called.append(f"expect {seconds:g}")
+            super().expect(seconds)
+
+        def check_timeouts(self) -> None:
+            called.append("check_timeouts")
+
+        def close(self, timeout: float | None = None) -> None:
+            called.append("close")
+            super().close(timeout)
+
+        async def send(self, data: bytes) -> None:
+            called.append("send")
+            await super().send(data)
+
+        async def receive_more(self) -> None:
+            called.append("receive_more")
+            await super().receive_more()
 
     @app.get("/")
-    async def beat(request: Request) -> None:
-        response = await request.respond()
-        await response.send("begin")
-        for _ in range(10):
-            await asyncio.sleep(SILENCE / 5)
-            request.transport.write(b"1\r\n.\r\n")
-            if moved:
-                request.protocol._time = monotonic()
-        await response.eof()
+    async def answer(request: Request) -> HTTPResponse:
+        return text("x")
 
+    app.config.KEEP_ALIVE_TIMEOUT, app.config.REQUEST_TIMEOUT = 3, 2
+    last = REQUEST[:-2] + b"Connection: close\r\n\r\n"
     async with (
-        serve(app, protocol=HttpProtocol) as server,
-        connected(server.port, REQUEST) as client,
+        serve(app, protocol=Watched) as server,
+        connected(server.port, last) as client,
     ):
-        received = await client.until(END)
+        await client.to_the_end()
 
-    assert received.endswith(END) is moved
-    assert (received.count(b"1\r\n.\r\n") == 10) is moved
+    assert called == [
+        "check_timeouts", "expect 3", "receive_more", "expect 2", "expect 1.5", "send", "close"
+    ]  # fmt: skip
 
 
 async def test_chunks_written_to_the_transport_are_part_of_the_same_body(app: Sanic):

@@ -97,6 +97,24 @@ async def test_what_a_client_writes_into_the_chain_is_not_believed():
     assert [direct.status, forged.status] == [200, 429]
 
 
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        ("192.0.2.1:4711", "192.0.2.2:4711"),
+        ("[2001:db8:1::1]:80", "[2001:db8:2::1]:80"),
+        ("[2001:db8:1::1]", "[2001:db8:2::1]"),
+    ],
+)
+async def test_an_address_may_come_with_a_port(one, another):
+    """They all counted as one client, which anybody could shut out."""
+    async with client_of(throttled(requests="1/hour", proxies="1")) as client:
+        first = await client.get("/closed", bearer() | seen_from(one))
+        other = await client.get("/closed", bearer() | seen_from(another))
+        again = await client.get("/closed", bearer() | seen_from(one.replace(":4711", ":12")))
+
+    assert [first.status, other.status, again.status] == [200, 200, 429]
+
+
 async def test_a_network_of_ipv6_counts_as_one_client():
     async with client_of(throttled(requests="1/hour", proxies="1")) as client:
         first = await client.get("/closed", bearer() | seen_from("2001:db8:1:2::1"))

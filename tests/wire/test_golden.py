@@ -107,7 +107,7 @@ SCENES = {
     "scenario-long_story": Scene(parts=hurried),
     "error-429-requests": Scene({"LIMIT_REQUESTS_PER_MINUTE": "1"}),
     "error-429-streams": Scene({"LIMIT_USER_STREAMS": "1"}, waiting, beside_another),
-    "error-429-budget": Scene({"LIMIT_DAILY_BUDGET_USD": "0.0000001"}),
+    "error-429-budget": Scene({"LIMIT_DAILY_BUDGET_USD": "0.001156"}),  # a word
     "error-503-overloaded": Scene({"LIMIT_PROCESS_STREAMS": "1"}, waiting, beside_another),
     "error-503-draining": Scene(play=while_draining),
     "error-503-keys": Scene({"JWT_JWKS_URL": "http://127.0.0.1:9/keys.json"}),

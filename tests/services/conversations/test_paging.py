@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import Detail, ValidationFailed
-from services.storage.paging import decode_cursor, encode_cursor, page_of
+from services.storage.paging import LARGEST, decode_cursor, encode_cursor, page_of
 
 
 def _encoded(text: str) -> str:
@@ -65,6 +65,20 @@ def test_any_text_is_a_key_or_refused(text: str) -> None:
 def test_the_last_page_has_no_cursor() -> None:
     assert page_of([1, 2], 2, lambda n: (n, "")).next_cursor is None
     assert page_of([], 2, lambda n: (n, "")).next_cursor is None
+
+
+def test_a_page_ends_where_its_items_are_large_and_the_next_goes_on() -> None:
+    sizes = {1: LARGEST // 2, 2: LARGEST // 2, 3: 1, 4: LARGEST + 1, 5: 1}
+
+    pages, found = [], list(sizes)
+    while found:
+        page = page_of(found, 10, lambda n: (n, ""), sizes.__getitem__)
+        pages.append(page)
+        found = found[len(page.items) :]
+
+    assert [page.items for page in pages] == [[1, 2], [3], [4], [5]]
+    after = [encode_cursor((last, "")) for last in (2, 3, 4)]
+    assert [page.next_cursor for page in pages] == [*after, None]
 
 
 def test_a_page_that_is_not_the_last_says_where_it_ends() -> None:

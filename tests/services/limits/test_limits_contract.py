@@ -161,6 +161,25 @@ async def test_running_streams_count_at_their_worst_case(opened):
     await limits.admit("ann", worst_case=Decimal("0.40"))
 
 
+@pytest.mark.parametrize(
+    ("running", "spent", "asked", "said"),
+    [
+        ("0.60", "0", "0.50", "Answers that are being written may use up the daily budget."),
+        ("0", "0.60", "0.50", "The daily budget is used up."),
+        ("0", "0", "1.01", "An answer to this may cost more than the budget of a whole day."),
+    ],
+)
+async def test_a_budget_that_does_not_suffice_says_why(opened, running, spent, asked, said):
+    limits = await opened(daily_budget=Decimal("1.00"))
+    (await limits.admit("ann", worst_case=Decimal(spent))).release(Decimal(spent))
+    await limits.admit("ann", worst_case=Decimal(running))
+
+    with pytest.raises(BudgetExceeded) as refused:
+        await limits.admit("ann", worst_case=Decimal(asked))
+
+    assert refused.value.message == said
+
+
 async def test_a_budget_that_is_spent_comes_back_at_midnight(opened):
     today = 20_000
     limits = await opened(daily_budget=Decimal("0.000001"), today=lambda: today)

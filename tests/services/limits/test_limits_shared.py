@@ -69,6 +69,22 @@ async def test_processes_share_the_streams_of_a_user(process):
     assert await _admits_soon(one)
 
 
+async def test_a_clock_that_is_set_back_shuts_nobody_out(process, redis_server):
+    """What is owed until then would be owed for as long as the clock went back."""
+    limits = await process(requests_per_minute=60)
+    (await limits.admit("ann")).release()
+    [account] = [key async for key in redis_server.client.scan_iter("chat:limits:*}")]
+    ahead = float(await redis_server.client.hget(account, "full_at")) + 3_600
+    await redis_server.client.hset(account, "full_at", ahead)
+
+    with pytest.raises(RateLimited) as refused:
+        await limits.admit("ann")
+    left = float(await redis_server.client.hget(account, "full_at"))
+
+    assert int(refused.value.headers["retry-after"]) == 1
+    assert left < ahead - 3_500
+
+
 async def test_processes_share_the_budget_of_a_day(process):
     budget = Decimal("1.00")
     one, other = await process(daily_budget=budget), await process(daily_budget=budget)
