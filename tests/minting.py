@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 
 SECRET = "a-secret-for-tests-of-forty-characters!!"
+FORGED_KEY = "another-secret-that-a-forger-would-bring!"
 
 
 def claims(**changed: Any) -> dict[str, Any]:

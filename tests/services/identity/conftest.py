@@ -1,4 +1,4 @@
-"""The loop every async test of identity runs on, and an issuer with its keys."""
+"""A verifier with a secret, and an issuer with its keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 from key_server import KeyServer, SigningKey, serving
+from minting import SECRET
+
+from services.identity import Identity
+
+
+@pytest.fixture
+def identity() -> Identity:
+    return Identity(SECRET, "authenticated")
 
 
 @pytest.fixture(scope="session")
