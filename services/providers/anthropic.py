@@ -6,13 +6,11 @@ from typing import Final
 
 import msgspec
 
-from services.errors import ProviderProtocolError
-from services.events import Batches, Event, Finish, FinishReason, Usage
+from services.events import Batches, Event, FinishReason, Usage
 from services.providers.claims import count_in, model_name
 from services.providers.dialect import append_text, converse
-from services.providers.event_decoder import EventDecoder, EventTooLong
+from services.providers.event_answer import EventAnswer
 from services.providers.failures import stream_failure
-from services.providers.torn_text import TornText, decode_leniently
 from services.providers.transport import Transport
 from services.turn import Prompt
 
@@ -72,51 +70,23 @@ class Anthropic:
         )
 
 
-class AnthropicAnswer:
+class AnthropicAnswer(EventAnswer["_Said"]):
     """One answer being decoded: bytes in, events out. See `dialect.Answer`."""
 
+    reason_is_called = "stop_reason"
+
     def __init__(self, provider: str, model: str) -> None:
-        self.reason: FinishReason | None = None
-        self.finished = False
-        self._provider = provider
-        self._model = model
+        super().__init__(provider, model, _DECODER, _Said)
         self._counts: dict[str, int] = {}
-        self._usage: Usage | None = None
-        self._torn = TornText()
-        self._decoder = EventDecoder()
 
-    def feed(self, data: bytes, events: list[Event]) -> None:
-        """Append what *data* brought to *events*."""
-        try:
-            for event in self._decoder.feed(data):
-                try:
-                    said = _decode(event)
-                except ValueError:
-                    said = self._mend(event)
-                self._take(said, events)
-                if self.finished:
-                    return
-        except EventTooLong as exc:
-            raise self._garbled(str(exc)) from exc
-        except (ValueError, RecursionError) as exc:  # not JSON, not UTF-8, not the dialect
-            raise self._garbled("sent an event that is not the dialect") from exc
-
-    def end(self, events: list[Event]) -> None:
-        """Append `Usage`, if it came, and `Finish`."""
-        if self.reason is None:
-            raise self._garbled("ended without a stop_reason")
-        if self._usage is not None:
-            events.append(self._usage)
-        events.append(Finish(self.reason))
-        self.finished = True
-
-    def _take(self, said: _Said, events: list[Event]) -> None:
+    def take(self, said: _Said, events: list[Event]) -> None:
+        """Append the words of an event, or what it counts, and raise its error."""
         match said.type:
             case "content_block_delta":
                 if said.delta and said.delta.text:
                     append_text(events, said.delta.text)
             case "message_start" if said.message:
-                self._model = model_name(said.message.model, self._model)
+                self.model = model_name(said.message.model, self.model)
                 self._count(said.message.usage, events)
             case "message_delta":
                 if said.delta and said.delta.stop_reason:
@@ -125,7 +95,7 @@ class AnthropicAnswer:
             case "message_stop":
                 self.end(events)
             case "error":
-                raise stream_failure(self._provider, said.error)
+                raise stream_failure(self.provider, said.error)
             case _:
                 pass  # ping, the bounds of blocks, and whatever is added to the dialect
 
@@ -142,25 +112,21 @@ class AnthropicAnswer:
         cached = counts.get("cache_read_input_tokens", 0)
         written = counts.get("cache_creation_input_tokens", 0)
         final = self.reason is not None and count_in(usage, "output_tokens") is not None
-        self._usage = Usage(
+        self.usage = Usage(
             counts["input_tokens"] + cached + written,
             counts.get("output_tokens", 0),
-            self._model,
+            self.model,
             cached=cached,
             written=written,
             estimated=not final,
         )
         if self.reason is None:
-            events.append(self._usage)
+            events.append(self.usage)
 
-    def _mend(self, event: bytes) -> _Said:
-        said = decode_leniently(event, _Said)
+    def mend(self, said: _Said) -> None:
+        """Join what was torn."""
         if said.delta and said.delta.text:
-            said.delta.text = self._torn.join(said.delta.text)
-        return said
-
-    def _garbled(self, message: str) -> ProviderProtocolError:
-        return ProviderProtocolError(self._provider, message, phase="stream")
+            said.delta.text = self.torn.join(said.delta.text)
 
 
 _REASONS: Final[dict[str, FinishReason]] = {
@@ -200,4 +166,4 @@ class _Said(msgspec.Struct, gc=False):
     error: object = None
 
 
-_decode = msgspec.json.Decoder(_Said).decode
+_DECODER: Final = msgspec.json.Decoder(_Said)

@@ -7,13 +7,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from services.errors import ProviderProtocolError
-from services.events import Batches, Event, Finish, FinishReason, TextDelta, Usage
+from services.events import Batches, Event, FinishReason, TextDelta, Usage
 from services.providers.claims import count_in, model_name
 from services.providers.dialect import LONGEST_DELTA, append_text, converse
-from services.providers.event_decoder import EventDecoder, EventTooLong
+from services.providers.event_answer import EventAnswer
 from services.providers.failures import stream_failure
-from services.providers.torn_text import TornText, decode_leniently
 from services.providers.transport import Transport
 from services.turn import Prompt
 
@@ -73,48 +71,19 @@ class OpenAI:
         )
 
 
-class OpenAIAnswer:
+class OpenAIAnswer(EventAnswer["_Chunk"]):
     """One answer being decoded: bytes in, events out. See `dialect.Answer`."""
 
+    reason_is_called = "finish_reason"
+
     def __init__(self, provider: str, model: str) -> None:
-        self.reason: FinishReason | None = None
-        self.finished = False
-        self._provider = provider
-        self._model = model
-        self._usage: Usage | None = None
-        self._torn = TornText()
-        self._decoder = EventDecoder()
+        super().__init__(provider, model, _DECODER, _Chunk)
 
-    def feed(self, data: bytes, events: list[Event]) -> None:
-        """Append what *data* brought to *events*."""
-        try:
-            for event in self._decoder.feed(data):
-                if event == b"[DONE]":
-                    self.end(events)
-                    return
-                try:
-                    chunk = _decode(event)
-                except ValueError:
-                    chunk = self._mend(event)
-                self._take(chunk, events)
-        except EventTooLong as exc:
-            raise self._garbled(str(exc)) from exc
-        except (ValueError, RecursionError) as exc:  # not JSON, not UTF-8, not the dialect
-            raise self._garbled("sent a chunk that is not the dialect") from exc
-
-    def end(self, events: list[Event]) -> None:
-        """Append `Usage`, if it came, and `Finish`."""
-        if self.reason is None:
-            raise self._garbled("ended without a finish_reason")
-        if self._usage is not None:
-            events.append(self._usage)
-        events.append(Finish(self.reason))
-        self.finished = True
-
-    def _take(self, chunk: _Chunk, events: list[Event]) -> None:
-        error = chunk.error
-        if chunk.choices:
-            for choice in chunk.choices:
+    def take(self, said: _Chunk, events: list[Event]) -> None:
+        """Append the words of a chunk, and raise its error."""
+        error = said.error
+        if said.choices:
+            for choice in said.choices:
                 if choice.index:
                     continue
                 if (delta := choice.delta) and (text := delta.content or delta.refusal):
@@ -127,10 +96,10 @@ class OpenAIAnswer:
                         error = error or {"code": reason}
                     elif not error:
                         self.reason = _REASONS.get(reason, "stop")
-        if chunk.usage:
-            self._count(chunk, events)
+        if said.usage:
+            self._count(said, events)
         if error:
-            raise stream_failure(self._provider, error)
+            raise stream_failure(self.provider, error)
 
     def _count(self, chunk: _Chunk, events: list[Event]) -> None:
         """Note what the answer used, and report at once what it used so far: it may be cut or stopped."""
@@ -140,27 +109,23 @@ class OpenAIAnswer:
         # completion_tokens includes the reasoning tokens, prompt_tokens the cached ones.
         tokens_out = count_in(usage, "completion_tokens")
         details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
-        self._model = model_name(chunk.model, self._model)
-        self._usage = Usage(
+        self.model = model_name(chunk.model, self.model)
+        self.usage = Usage(
             tokens_in,
             tokens_out or 0,
-            self._model,
+            self.model,
             cached=min(count_in(details, "cached_tokens") or 0, tokens_in),
             estimated=self.reason is None or tokens_out is None,
         )
         if self.reason is None:
-            events.append(self._usage)
+            events.append(self.usage)
 
-    def _mend(self, event: bytes) -> _Chunk:
-        chunk = decode_leniently(event, _Chunk)
-        for choice in chunk.choices or ():
+    def mend(self, said: _Chunk) -> None:
+        """Join what was torn."""
+        for choice in said.choices or ():
             if not choice.index and (delta := choice.delta):
-                delta.content = self._torn.join(delta.content or delta.refusal or "")
+                delta.content = self.torn.join(delta.content or delta.refusal or "")
                 delta.refusal = None
-        return chunk
-
-    def _garbled(self, message: str) -> ProviderProtocolError:
-        return ProviderProtocolError(self._provider, message, phase="stream")
 
 
 _REASONS: Final[dict[str, FinishReason]] = {
@@ -193,4 +158,4 @@ class _Chunk(msgspec.Struct, gc=False):
     error: object = None
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+_DECODER: Final = msgspec.json.Decoder(_Chunk)

@@ -272,3 +272,17 @@ async def test_a_failure_comes_after_all_that_was_said_before_it(
 
     assert type(error) is kind
     assert text == said
+
+
+async def test_a_gateway_may_end_as_openai_does(
+    provider: Anthropic, upstream: Upstream, prompt: Prompt
+) -> None:
+    """Some that translate other models into this dialect send [DONE], and no `message_stop`."""
+    *events, stop = anthropic_events("Hello")
+    upstream.plays(sends([*events, b"data: [DONE]\n\n"]))
+
+    answer = await events_of(provider, prompt)
+
+    assert b"message_stop" in stop
+    assert TextDelta("Hello") in answer
+    assert answer[-1] == Finish("stop")
