@@ -11,6 +11,7 @@ from patience import PATIENCE
 from services.errors import ProviderError
 from services.events import Attempt, Batch, Batches, Connected, Event, Offer, TextDelta
 from services.providers import Provider
+from services.providers.openai import OpenAI
 from services.providers.transport import Transport
 from services.turn import Prompt
 
@@ -78,3 +79,8 @@ async def _read(batches: Batches, take: Callable[[Batch], None]) -> None:
             take(batch)
             if Reading.takes_offers and isinstance(batch, Offer):
                 await batch.push(take)
+
+
+def openai_at(transport: Transport, url: str) -> OpenAI:
+    """OpenAI's dialect at *url*."""
+    return OpenAI(transport, api_key="k", model="gpt-4o-mini", base_url=url)

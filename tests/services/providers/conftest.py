@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 
 import pytest
 from answers import Reading
@@ -37,3 +39,17 @@ async def transport(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Transport]
 def prompt() -> Prompt:
     """A question."""
     return Prompt("Be brief.", (Message("user", "Hello, how are you?"),))
+
+
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """A port where the connection attempt gets no answer, as at a host behind a silent firewall."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port = server.getsockname()[1]
+        with closing(socket.socket()) as first, closing(socket.socket()) as second:
+            for queued in (first, second):
+                queued.setblocking(False)
+                queued.connect_ex(("127.0.0.1", port))
+            yield port
