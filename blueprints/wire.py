@@ -37,7 +37,12 @@ class UsageData(TypedDict):
     ]
     model: str
     estimated: NotRequired[
-        Annotated[Literal[True], Field(description="Counted here, for the provider did not say.")]
+        Annotated[
+            Literal[True],
+            Field(
+                description="The provider did not come to its last count; what it lacks is counted here."
+            ),
+        ]
     ]
 
 
@@ -72,7 +77,7 @@ class ProblemDetail(TypedDict):
 class Problem(TypedDict):
     """What went wrong."""
 
-    code: Annotated[str, Field(pattern=r"^[A-Z][A-Z_]*$")]
+    code: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
     message: Annotated[str, Field(description="A sentence for people.")]
     request_id: Annotated[str, Field(description="Also in `X-Request-Id`, and in the log.")]
     details: NotRequired[

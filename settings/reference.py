@@ -39,7 +39,7 @@ _PLUGIN_OPTIONS = """
 ## Options of middleware
 
 `MIDDLEWARE_<NAME>_<FIELD>` sets an option of the plug-in `<name>`; each plug-in checks its own at
-start.
+start. Those of the built-in ones are in [middleware](middleware.md#the-built-in-plug-ins).
 """
 
 _EXAMPLE_HEAD = """\

@@ -52,10 +52,12 @@ class Server(Section):
         description="Worker processes. More than one needs `REDIS_URL` and a Postgres `DATABASE_URL`.",
     )
     request_timeout_ms: Milliseconds = Field(
-        30_000, description="Time a client has to send a request."
+        30_000,
+        description="Time a client has to send the head of a request, and again for its body.",
     )
     write_timeout_ms: Milliseconds = Field(
-        30_000, description="A reader that takes nothing for this long is disconnected."
+        30_000,
+        description="A reader that takes nothing for this long is disconnected; an answer has as long to begin, else it is 503.",
     )
     drain_timeout_ms: int = Field(
         20_000, ge=0, description="Time running streams have to finish after SIGTERM."
@@ -139,7 +141,7 @@ class Storage(Section):
         description="Where conversations, memory and telemetry are kept.",
     )
     redis_url: RedisUrl | None = Field(
-        None, description="Shares streams and limits between processes."
+        None, description="Shares streams and limits between processes. Default: each has its own."
     )
 
 
@@ -159,7 +161,8 @@ class Chat(Section):
         2000, ge=0, description="Tokens of the session's recent turns that go into the prompt."
     )
     price_file: str | None = Field(
-        None, description="JSON file of prices that override or extend the built-in table."
+        None,
+        description="JSON file of prices that override or extend the built-in table (telemetry.md has its form).",
     )
 
 
@@ -287,17 +290,17 @@ class Limits(Section):
     process_streams: Count = Field(10_000, description="Streams a process may have open.")
     process_connections: Count | None = Field(
         None,
-        description="Connections a process keeps open. Default: 20000, or half of the descriptors it may have.",
+        description="Connections a process keeps open. Default: 20000, or half of its descriptors if that is less.",
     )
     address_connections: Count | None = Field(
         None,
-        description="Connections from one address. Not for a service behind a proxy, whose address all share.",
+        description="Connections from one address. Default: no limit. Not for a service behind a proxy, whose address all share.",
     )
     daily_budget_usd: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="What one user's answers may cost in a UTC day.",
+        description="What one user's answers may cost in a UTC day. Default: no limit.",
     )
 
 

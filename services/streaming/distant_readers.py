@@ -8,7 +8,7 @@ from typing import Final
 
 from services.streaming.chat_stream import ChatStream
 
-LEASE: Final = 6.0  # seconds; renewed every `following.WATCH` seconds
+LEASE: Final = 6.0  # seconds; `following` renews it every 2
 
 
 class DistantReaders:

@@ -59,6 +59,7 @@ class Mirror:
         self._withdrawn: list[_Withdrawn] = []
         self._news = asyncio.Event()
         self._sending = asyncio.Lock()
+        self._away = False
 
     def publish(self, stream: ChatStream, claim: Claim | None, *, announced: bool) -> None:
         """Copy what *stream* says from now on; unless *announced*, say at once that it exists."""
@@ -98,18 +99,23 @@ class Mirror:
         self._news.set()
 
     async def run(self) -> None:
-        """Copy until cancelled; an outage is waited out."""
+        """Copy until cancelled; an outage is waited out, and logged once."""
         while True:
             await self._news.wait()
             try:
                 await self.flush_once()
             except StreamsUnavailable as exc:
-                logger.bind(reason=exc.message, behind=len(self._behind)).warning(
-                    "Streams could not be shared"
-                )
+                if not self._away:
+                    self._away = True
+                    logger.bind(reason=exc.message, behind=len(self._behind)).warning(
+                        "Streams could not be shared"
+                    )
                 self.doubt()
                 await asyncio.sleep(_BACK_OFF)
             else:
+                if self._away:
+                    self._away = False
+                    logger.info("Streams are shared again")
                 await asyncio.sleep(LAG)
 
     async def flush(self) -> None:

@@ -75,7 +75,7 @@ def test_the_reference_of_settings_is_what_the_settings_say(path, generated):
 
 @pytest.mark.parametrize("page", pages())
 def test_every_setting_that_a_page_assigns_exists(page):
-    known = {*variables(), "USER_ID", "EMAIL", "TTL", "ARGS", "TOKEN"}
+    known = {*variables(), "USER_ID", "EMAIL", "TTL", "ARGS", "TOKEN", "PYTHONPATH"}
     assigned = re.findall(r"`([A-Z][A-Z0-9_]{2,})=[^`\n]*`", page.read_text())
 
     assert {name for name in assigned if not name.startswith("MIDDLEWARE_")} <= known

@@ -11,9 +11,11 @@ import pytest
 from chat_client import CHAT, ChatClient, raw_exchange
 from sanic.exceptions import SanicException, ServiceUnavailable, Unauthorized
 
+from blueprints.openapi import document
 from sanic_server import serve
 from services.errors import Overloaded
 
+CODE = document()["components"]["schemas"]["Problem"]["properties"]["code"]["pattern"]
 PING = "/api/v1/auth/ping"
 BEARER = 'Bearer error="invalid_token"'
 BASIC = {"www-authenticate": 'Basic realm="x"'}
@@ -328,6 +330,7 @@ async def test_what_a_plug_in_raises_in_sanics_words_keeps_its_headers_and_what_
         reply = await ChatClient(session, server, bearer).send("GET", "/refuses")
 
     assert (reply.status, reply.error["code"]) == (status, code)
+    assert re.fullmatch(CODE, code)
     assert headers.items() <= {name.lower(): value for name, value in reply.headers.items()}.items()
     assert len(reply.headers.getall("retry-after", [])) <= 1
 

@@ -26,7 +26,9 @@ MAKE = f'make() {{ (cd "{ROOT}" && "{sys.executable}" -m settings.development) }
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("service")
+    folder = tmp_path_factory.mktemp("service")
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +41,10 @@ def service(folder: Path):
 def run(command: str, service: Service, folder: Path) -> str:
     """What *command* prints, typed after the page's first block."""
     script = (MAKE + SETUP + command).replace("localhost:3000", f"127.0.0.1:{service.port}")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ended = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
-        env={"PATH": path},
+        env={"PATH": os.environ["PATH"]},
         stdout=subprocess.PIPE,
         timeout=PATIENCE,
     )

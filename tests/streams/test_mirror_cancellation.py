@@ -1,18 +1,22 @@
-"""What was on its way to Redis when the process began to end is there in the end."""
+"""What was on its way to Redis is there in the end, whatever was in its way; an outage is logged once."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
-from patience import PATIENCE
+from loguru import logger
+from patience import PATIENCE, until
 
+from services.errors import StreamsUnavailable
 from services.events import Finish, TextDelta
 from services.pricing import Prices
 from services.report import Accountant, Report
 from services.streaming.chat_stream import ChatStream
 from services.streaming.log import Room
-from services.streaming.log_redis import open_redis_logs
+from services.streaming.log_redis import RedisLogs, open_redis_logs
 from services.streaming.mirror import SLICE, Mirror
+from services.streaming.store import Claim
 from services.tokens import Tokenizer
 from services.turn import Turn
 
@@ -56,3 +60,37 @@ async def test_a_copy_that_was_cut_short_is_made_by_the_flush(redis):
         assert snapshot is not None
         assert list(snapshot.frames) == [stream.log.read(n, 1)[0] for n in range(len(stream.log))]
         assert snapshot.state != "running"
+
+
+class Leaving:
+    """Logs that are out of reach while they are `away`."""
+
+    def __init__(self) -> None:
+        self.away = True
+        self.asked = 0
+
+    async def withdraw(self, stream_id: str, claim: Claim | None) -> None:
+        self.asked += 1
+        if self.away:
+            raise StreamsUnavailable
+
+
+async def test_an_outage_is_one_line_of_the_log_and_its_end_another():
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(message.record["message"]), level="INFO")
+    logs = Leaving()
+    mirror = Mirror(cast(RedisLogs, logs))
+    task = asyncio.create_task(mirror.run())
+    try:
+        for _ in range(2):
+            logs.away, logs.asked = True, 0
+            mirror.withdraw("str_1", None)
+            await until(lambda: logs.asked >= 3)
+            logs.away = False
+            await until(lambda: said[-1:] == ["Streams are shared again"])
+    finally:
+        logger.remove(sink)
+        task.cancel()
+        await asyncio.wait([task])
+
+    assert said == ["Streams could not be shared", "Streams are shared again"] * 2
