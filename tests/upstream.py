@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias, cast
 
+from dialects import openai_events
 from patience import PATIENCE
 
 SSE = {"content-type": "text/event-stream"}
@@ -199,141 +199,11 @@ class _Connection(asyncio.Protocol):
             reply.drop()
 
 
-# What OpenAI says
-
-
-def chunk(
-    content: str | None = None, *, reason: str | None = None, model: str = "gpt-4o-mini-2024-07-18"
-) -> bytes:
-    """One event of a chat completion, with every field that OpenAI sends."""
-    delta = {} if content is None else {"content": content}
-    return data(
-        {
-            "id": "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT",
-            "object": "chat.completion.chunk",
-            "created": 1741569952,
-            "model": model,
-            "service_tier": "default",
-            "system_fingerprint": "fp_06737a9306",
-            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
-            "usage": None,
-        }
-    )
-
-
-def role_chunk() -> bytes:
-    """The first event of a chat completion, which says nothing yet."""
-    return data(
-        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "", "refusal": None}}]}
-    )
-
-
-def usage_chunk(tokens_in: int, tokens_out: int, *, cached: int = 0, reasoning: int = 0) -> bytes:
-    """The event before `[DONE]` that tells the totals."""
-    return data(
-        {
-            "model": "gpt-4o-mini-2024-07-18",
-            "choices": [],
-            "usage": {
-                "prompt_tokens": tokens_in,
-                "completion_tokens": tokens_out,
-                "total_tokens": tokens_in + tokens_out,
-                "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
-                "completion_tokens_details": {"reasoning_tokens": reasoning, "audio_tokens": 0},
-            },
-        }
-    )
-
-
-DONE = b"data: [DONE]\n\n"
-
-
-def openai_events(
-    *texts: str, reason: str | None = "stop", usage: tuple[int, int] | None = (5, 2)
-) -> list[bytes]:
-    """All events of a chat completion that says *texts*."""
-    events = [role_chunk(), *map(chunk, texts)]
-    if reason is not None:
-        events.append(chunk(reason=reason))
-    if usage is not None:
-        events.append(usage_chunk(*usage))
-    return [*events, DONE]
-
-
 def openai(
     *texts: str, reason: str | None = "stop", usage: tuple[int, int] | None = (5, 2)
 ) -> Script:
     """A chat completion that says *texts*, each event in a chunk of its own."""
     return sends(openai_events(*texts, reason=reason, usage=usage))
-
-
-# What Anthropic says
-
-
-def anthropic_event(type_: str, **fields: object) -> bytes:
-    """One named event of a message."""
-    return f"event: {type_}\n".encode() + data({"type": type_, **fields})
-
-
-def anthropic_events(
-    *texts: str, stop_reason: str | None = "end_turn", usage: tuple[int, int] = (5, 2)
-) -> list[bytes]:
-    """All events of a message that says *texts*."""
-    tokens_in, tokens_out = usage
-    events = [
-        anthropic_event(
-            "message_start",
-            message={
-                "id": "msg_01EcyWo6m4hyW8KHs2y2pei5",
-                "type": "message",
-                "role": "assistant",
-                "model": "claude-haiku-4-5-20251001",
-                "content": [],
-                "stop_reason": None,
-                "stop_sequence": None,
-                "usage": {
-                    "input_tokens": tokens_in,
-                    "cache_creation_input_tokens": 0,
-                    "cache_read_input_tokens": 0,
-                    "output_tokens": 1,
-                    "service_tier": "standard",
-                },
-            },
-        ),
-        anthropic_event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
-        anthropic_event("ping"),
-        *(anthropic_delta(text) for text in texts),
-        anthropic_event("content_block_stop", index=0),
-    ]
-    if stop_reason is not None:
-        events.append(
-            anthropic_event(
-                "message_delta",
-                delta={"stop_reason": stop_reason, "stop_sequence": None},
-                usage={"output_tokens": tokens_out},
-            )
-        )
-    return [*events, anthropic_event("message_stop")]
-
-
-def anthropic_delta(text: str) -> bytes:
-    """One event that says *text*."""
-    return anthropic_event(
-        "content_block_delta", index=0, delta={"type": "text_delta", "text": text}
-    )
-
-
-def anthropic(*texts: str, stop_reason: str | None = "end_turn") -> Script:
-    """A message that says *texts*, each event in a chunk of its own."""
-    return sends(anthropic_events(*texts, stop_reason=stop_reason))
-
-
-# Ways to say it
-
-
-def data(value: object) -> bytes:
-    """*value* as one event."""
-    return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
 
 
 def sends(pieces: Iterable[bytes], *, pause: float = 0.0) -> Script:
@@ -344,162 +214,6 @@ def sends(pieces: Iterable[bytes], *, pause: float = 0.0) -> Script:
         for piece in pieces:
             reply.send(piece)
             await asyncio.sleep(pause)
-        reply.end()
-
-    return script
-
-
-def sends_at_once(*pieces: bytes) -> Script:
-    """Headers and the whole body in a single write."""
-
-    async def script(reply: Reply) -> None:
-        body = b"".join(pieces)
-        reply.complete = True
-        reply.raw(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-            b"content-length: %d\r\n\r\n%b" % (len(body), body)
-        )
-
-    return script
-
-
-def drips(body: bytes) -> Script:
-    """A complete answer, one byte at a time."""
-    return sends([body[i : i + 1] for i in range(len(body))])
-
-
-def gzips(body: bytes, *, size: int = 7) -> Script:
-    """A complete answer that is compressed although nobody asked, in chunks of *size* bytes."""
-    packer = zlib.compressobj(wbits=31)
-    packed = packer.compress(body) + packer.flush()
-
-    async def script(reply: Reply) -> None:
-        reply.head(headers={**SSE, "content-encoding": "gzip"})
-        for start in range(0, len(packed), size):
-            reply.send(packed[start : start + size])
-            await asyncio.sleep(0)
-        reply.end()
-
-    return script
-
-
-def refuses(
-    status: int, *, error: object = None, headers: Mapping[str, str] | None = None
-) -> Script:
-    """An error answer; *error* is what stands under `error` in its JSON."""
-
-    async def script(reply: Reply) -> None:
-        reply.head(status, {"content-type": "application/json", **(headers or {})})
-        body = json.dumps({"error": error or {"type": "test", "code": None, "param": None}})
-        reply.send(body[:5].encode())
-        await asyncio.sleep(0)
-        reply.send(body[5:].encode())
-        reply.end()
-
-    return script
-
-
-def answers(body: bytes, *, headers: Mapping[str, str]) -> Script:
-    """A 200 with *body* and *headers*, which may be no event stream."""
-
-    async def script(reply: Reply) -> None:
-        reply.head(200, headers)
-        reply.send(body[:5])
-        await asyncio.sleep(0)
-        reply.send(body[5:])
-        reply.end()
-
-    return script
-
-
-def hangs(*pieces: bytes, headers: bool = True) -> Script:
-    """Headers (unless told otherwise) and *pieces*, then nothing until the client leaves."""
-
-    async def script(reply: Reply) -> None:
-        if headers:
-            reply.head()
-        for piece in pieces:
-            reply.send(piece)
-        await asyncio.Event().wait()
-
-    return script
-
-
-def resets(*pieces: bytes) -> Script:
-    """*pieces*, then a broken connection."""
-
-    async def script(reply: Reply) -> None:
-        reply.head()
-        for piece in pieces:
-            reply.send(piece)
-        await asyncio.sleep(0.02)  # what was sent must be read before the reset discards it
-        reply.reset()
-
-    return script
-
-
-def drops(*pieces: bytes, headers: bool = True) -> Script:
-    """*pieces*, then a connection closed in the middle of a chunked body."""
-
-    async def script(reply: Reply) -> None:
-        if headers:
-            reply.head()
-        for piece in pieces:
-            reply.send(piece)
-        reply.drop()
-
-    return script
-
-
-def closes_when_reused(script: Script, *, after: float = 0.0) -> Script:
-    """*script* on a new connection; a second request on one meets its end, *after* seconds, without a byte."""
-    served: set[int] = set()
-
-    async def once(reply: Reply) -> None:
-        if reply.request.connection in served:
-            await asyncio.sleep(after)
-            reply.drop()
-        else:
-            served.add(reply.request.connection)
-            await script(reply)
-
-    return once
-
-
-def babbles(*pieces: bytes) -> Script:
-    """*pieces*, then something that is no chunk, and nothing more."""
-
-    async def script(reply: Reply) -> None:
-        reply.head()
-        for piece in pieces:
-            reply.send(piece)
-        await asyncio.sleep(0.02)  # what was sent must be read before the connection is given up
-        reply.raw(b"not a chunk\r\n")
-        await asyncio.Event().wait()
-
-    return script
-
-
-def repeats(piece: bytes, *, pause: float = 0.01) -> Script:
-    """*piece* for ever, every *pause* seconds."""
-
-    async def script(reply: Reply) -> None:
-        reply.head()
-        while True:
-            reply.send(piece)
-            await asyncio.sleep(pause)
-
-    return script
-
-
-def lingers(*pieces: bytes, after: asyncio.Event) -> Script:
-    """*pieces* at once, but the end of the body only *after* an event."""
-
-    async def script(reply: Reply) -> None:
-        reply.head()
-        for piece in pieces:
-            reply.send(piece)
-        await after.wait()
         reply.end()
 
     return script

@@ -7,10 +7,11 @@ import json
 from dataclasses import dataclass
 from itertools import pairwise
 
+from dialects import anthropic_events, openai_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import PATIENCE
-from upstream import Reply, Upstream, anthropic_events, openai_events
+from upstream import Reply, Upstream
 
 from services.chat import Background, Chat
 from services.pricing import Prices

@@ -11,7 +11,8 @@ from chat_client import ChatClient, events, texts
 from key_server import KeyServer, SigningKey
 from key_server import serving as serving_keys
 from loguru import logger
-from upstream import Upstream, anthropic, openai, refuses
+from replies import anthropic, refuses
+from upstream import Upstream, openai
 
 from tests.services.memory.zep_double import KEY as ZEP_KEY
 from tests.services.memory.zep_double import ZepDouble

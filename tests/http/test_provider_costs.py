@@ -10,18 +10,10 @@ from typing import Any
 
 import pytest
 from chat_client import ChatClient, events
+from dialects import DONE, chunk, data, openai_events, usage_chunk
+from replies import hangs
 from telemetry_rows import price_of, rows_of
-from upstream import (
-    DONE,
-    Reply,
-    Upstream,
-    chunk,
-    data,
-    hangs,
-    openai_events,
-    sends,
-    usage_chunk,
-)
+from upstream import Reply, Upstream, sends
 
 
 async def test_an_answer_nobody_waits_for_is_billed_as_far_as_it_came(

@@ -9,26 +9,10 @@ from typing import Any
 
 import pytest
 from chat_client import ChatClient, events, texts
+from dialects import DONE, chunk, data, openai_events, role_chunk
+from replies import answers, babbles, drips, drops, gzips, hangs, refuses, resets
 from telemetry_rows import price_of, rows_of
-from upstream import (
-    DONE,
-    Script,
-    Upstream,
-    answers,
-    babbles,
-    chunk,
-    data,
-    drips,
-    drops,
-    gzips,
-    hangs,
-    openai,
-    openai_events,
-    refuses,
-    resets,
-    role_chunk,
-    sends,
-)
+from upstream import Script, Upstream, openai, sends
 
 SORRY = "Server error, please try again later."
 BUSY = "Overloaded, please try again soon."

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from chat_client import ChatClient, events, texts
+from replies import anthropic, refuses
 from telemetry_rows import rows_of
-from upstream import (
-    Upstream,
-    anthropic,
-    refuses,
-)
+from upstream import Upstream
 
 SORRY = "Server error, please try again later."
 TOLD = "Hello world"

@@ -10,8 +10,10 @@ from typing import Any
 import aiohttp
 from chat_client import ChatClient
 from databases import Database
+from dialects import chunk
+from replies import hangs, refuses
 from telemetry_rows import rows_of
-from upstream import Script, Upstream, chunk, hangs, openai, refuses
+from upstream import Script, Upstream, openai
 
 from blueprints.context import ChatApp
 from sanic_server import serve

@@ -10,8 +10,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from dialects import chunk
 from process_service import started
-from upstream import Upstream, chunk, drops, hangs, openai, refuses, resets, sends
+from replies import drops, hangs, refuses, resets
+from upstream import Upstream, openai, sends
 
 from services.providers.faults import SCENARIOS
 from settings import Settings

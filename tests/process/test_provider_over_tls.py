@@ -12,9 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 from certificates import Authority
+from dialects import chunk
 from process_service import Service, started
+from replies import hangs
 from tunnel_proxy import TunnelProxy
-from upstream import Upstream, chunk, hangs, openai
+from upstream import Upstream, openai
 
 API_KEY = "planted-key-narwhal"
 

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from upstream import DONE, Reply, chunk, role_chunk, usage_chunk
+from dialects import DONE, chunk, role_chunk, usage_chunk
+from upstream import Reply
 
 from sse_client import Answer, Client, EndOfStream, ServerEvent
 

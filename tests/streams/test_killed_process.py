@@ -10,7 +10,9 @@ import time
 import pytest
 from chaos import UNHURRIED, Model, miscounted, unleash
 from child_processes import children
-from upstream import Upstream, chunk, hangs, role_chunk
+from dialects import chunk, role_chunk
+from replies import hangs
+from upstream import Upstream
 
 from sse_client import Client
 

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import pytest
 from answers import events_of, failure_of
-from upstream import (
-    Script,
-    Upstream,
-    anthropic,
-    anthropic_delta,
-    anthropic_event,
-    anthropic_events,
-    drips,
-    refuses,
-    sends,
-    sends_at_once,
-)
+from dialects import anthropic_delta, anthropic_event, anthropic_events
+from replies import anthropic, drips, refuses, sends_at_once
+from upstream import Script, Upstream, sends
 
 from services.errors import (
     ProviderError,

@@ -8,10 +8,10 @@ from contextvars import ContextVar
 from itertools import pairwise
 
 import pytest
+from dialects import openai_events as events
 from hypothesis import given
 from hypothesis import strategies as st
 from upstream import Reply, Upstream
-from upstream import openai_events as events
 
 from services.events import Batch, Offer, TextDelta, has_text
 from services.providers.chunk_reader import HIGH_WATER, ChunkReader

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from answers import batches_of, events_of, failure_of, text_of
 from attempts import FORTUNE, Attempts, broken
-from upstream import Upstream, hangs
+from replies import hangs
+from upstream import Upstream
 
 from services.errors import ProviderRejected, ProviderTimeout
 from services.events import Finish, Retry, TextDelta

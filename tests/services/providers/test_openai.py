@@ -7,23 +7,11 @@ from itertools import pairwise
 
 import pytest
 from answers import batches_of, events_of, failure_of, text_of
+from dialects import DONE, chunk, data, openai_events, usage_chunk
 from hypothesis import given
 from hypothesis import strategies as st
-from upstream import (
-    DONE,
-    Upstream,
-    chunk,
-    data,
-    drips,
-    drops,
-    gzips,
-    openai,
-    openai_events,
-    refuses,
-    sends,
-    sends_at_once,
-    usage_chunk,
-)
+from replies import drips, drops, gzips, refuses, sends_at_once
+from upstream import Upstream, openai, sends
 
 from services.events import Attempt, Connected, Event, Finish, TextDelta, Usage
 from services.providers.openai import OpenAI, OpenAIAnswer

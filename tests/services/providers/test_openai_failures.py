@@ -7,24 +7,9 @@ from collections.abc import Callable
 
 import pytest
 from answers import events_of, failure_of, text_of
-from upstream import (
-    DONE,
-    SSE,
-    Script,
-    Upstream,
-    answers,
-    babbles,
-    chunk,
-    data,
-    drops,
-    hangs,
-    openai_events,
-    refuses,
-    resets,
-    role_chunk,
-    sends,
-    sends_at_once,
-)
+from dialects import DONE, chunk, data, openai_events, role_chunk
+from replies import answers, babbles, drops, hangs, refuses, resets, sends_at_once
+from upstream import SSE, Script, Upstream, sends
 
 from services.errors import (
     ProviderError,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 from answers import events_of
-from upstream import (
-    Upstream,
-)
+from upstream import Upstream
 
 from services.providers.openai import OpenAI
 from services.providers.transport import Transport

@@ -9,20 +9,11 @@ from itertools import pairwise
 
 import pytest
 from answers import batches_of, collect, failed_events, settled, text_of, until
+from dialects import anthropic_delta, anthropic_events, chunk, openai_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from upstream import (
-    Reply,
-    Script,
-    Upstream,
-    anthropic_delta,
-    anthropic_events,
-    chunk,
-    hangs,
-    openai_events,
-    repeats,
-    sends,
-)
+from replies import hangs, repeats
+from upstream import Reply, Script, Upstream, sends
 
 from services.errors import ProviderError, ProviderTimeout
 from services.events import Attempt, Connected, Event, Finish, Retry, TextDelta, Usage

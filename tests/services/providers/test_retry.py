@@ -7,9 +7,11 @@ import asyncio
 import pytest
 from answers import batches_of, events_of, failure_of, until
 from attempts import FORTUNE, Attempts, broken
+from dialects import chunk
 from hypothesis import given
 from hypothesis import strategies as st
-from upstream import Script, Upstream, chunk, hangs, openai, refuses
+from replies import hangs, refuses
+from upstream import Script, Upstream, openai
 
 from services.errors import ProviderError, ProviderRejected, ProviderTimeout
 from services.events import Batch, Connected, Event, Finish, Retry, TextDelta

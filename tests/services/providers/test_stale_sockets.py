@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 from answers import batches_of, events_of, failure_of, settled, text_of
+from dialects import openai_events
 from patience import PATIENCE
-from upstream import Reply, Script, Upstream, closes_when_reused, lingers, openai, openai_events
+from replies import closes_when_reused, lingers
+from upstream import Reply, Script, Upstream, openai
 
 from services.errors import ProviderError, ProviderUnavailable
 from services.events import Attempt, Connected, Event, Finish, Retry, TextDelta, Usage

@@ -11,18 +11,9 @@ from typing import Any
 
 import pytest
 from answers import batches_of, collect, events_of, openai_at, settled, text_of, until
-from upstream import (
-    Script,
-    Upstream,
-    chunk,
-    hangs,
-    lingers,
-    openai,
-    openai_events,
-    repeats,
-    sends,
-    sends_at_once,
-)
+from dialects import chunk, openai_events
+from replies import hangs, lingers, repeats, sends_at_once
+from upstream import Script, Upstream, openai, sends
 
 from services.errors import ProviderUnavailable
 from services.events import Attempt, Batch, Connected, Event, Finish, Offer, TextDelta

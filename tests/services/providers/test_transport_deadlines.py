@@ -6,17 +6,9 @@ import asyncio
 
 import pytest
 from answers import failure_of, openai_at, text_of
-from upstream import (
-    DONE,
-    Script,
-    Upstream,
-    chunk,
-    hangs,
-    openai,
-    repeats,
-    role_chunk,
-    sends,
-)
+from dialects import DONE, chunk, role_chunk
+from replies import hangs, repeats
+from upstream import Script, Upstream, openai, sends
 
 from services.errors import Phase, ProviderTimeout, ProviderUnavailable
 from services.events import TextDelta

@@ -10,10 +10,7 @@ from pathlib import Path
 import pytest
 from answers import failure_of, openai_at, text_of
 from certificates import self_signed
-from upstream import (
-    Reply,
-    Upstream,
-)
+from upstream import Reply, Upstream
 
 from services.errors import ProviderUnavailable
 from services.providers.transport import Transport
