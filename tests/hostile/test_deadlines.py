@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from fcntl import ioctl
+from termios import FIONREAD
 from time import monotonic
 
 import pytest
@@ -13,9 +16,11 @@ from patience import PATIENCE, until
 from raw_http import PING, answer_to, connected, request
 from sanic import text
 from sanic.http import Stage
+from scripted_provider import ScriptedProvider
 
 from blueprints.deadlines import PERIOD, Deadlines
 from sanic_server import SanicServer
+from services.events import TextDelta
 from tests.hostile.conftest import Node
 
 DOCS = b"GET /docs/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -90,6 +95,56 @@ async def test_a_reader_that_goes_on_is_not_cut_however_slow_it_is(start):
 
     assert got.count(b"HTTP/1.1 200 OK") == 81
     assert got.endswith(b'{"status":"ok","authenticated":false}')
+
+
+async def test_a_reader_with_a_small_window_is_not_cut_by_the_kernel(start, bearer):
+    """TCP_USER_TIMEOUT reset it while it read on: no window that it opened fitted the next 64 KiB."""
+    provider = ScriptedProvider((TextDelta("x" * 250_000),), None)
+    node = await start({"WRITE_TIMEOUT_MS": "1000"}, provider=provider)
+    began = monotonic()
+
+    async with unread(node.port, request(bearer)) as sock:
+        loop = asyncio.get_running_loop()
+        while monotonic() - began < 4:
+            assert await loop.sock_recv(sock, 512)
+            await asyncio.sleep(0.05)
+        assert node.connections
+
+    await until(lambda: not node.connections)
+
+
+async def test_a_reader_that_is_gone_is_noticed_though_the_kernel_holds_all_it_was_sent(
+    start, bearer
+):
+    """A phone that went out of reach sends no FIN, and what the kernel takes for it is megabytes."""
+    provider = ScriptedProvider((TextDelta("x" * 100_000),), None)
+    node = await start({"WRITE_TIMEOUT_MS": "500"}, provider=provider)
+
+    async with unread(node.port, request(bearer)) as sock:
+        await provider.started.wait()
+        [connection] = node.connections
+        await until(lambda: not node.connections)
+        [left] = struct.unpack("i", ioctl(sock, FIONREAD, bytes(4)))
+
+    assert connection.transport.get_write_buffer_size() == 0
+    assert left < 100_000
+    await node.idle()
+
+
+async def test_who_has_taken_everything_is_not_cut_however_long_nothing_comes(node):
+    async with connected(node.port) as wire:
+        wire.send(PING)
+        await wire.response()
+        [connection] = node.connections
+        await until(lambda: connection.http.stage is Stage.IDLE)
+        began = monotonic()
+        connection.look(began)
+        wire.send(DOCS)
+        await wire.response()
+        connection.look(began + 40)
+        connection.look(began + 41)
+
+        assert not connection.transport.is_closing()
 
 
 async def test_a_head_is_late_when_its_time_is_over_and_not_before(node):
