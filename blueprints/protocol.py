@@ -25,8 +25,8 @@ from sanic.server import HttpProtocol
 from blueprints.gate import Gate
 from blueprints.strict_http import StrictHttp
 
-# How long, and how many bytes, what still comes in is read and dropped once all is answered: closing
-# with unread bytes resets the connection, and the answer may be lost with it (RFC 9112, 9.6).
+# How long after its last byte, and how many bytes, what still comes in is read and dropped once all is
+# answered: closing with unread bytes resets the connection, and the answer may be lost with it (RFC 9112, 9.6).
 LINGER = 5.0  # seconds
 MOST_DROPPED = 32 * 1024 * 1024
 # Written at once; the transport asks to wait above as much.
@@ -44,7 +44,16 @@ class StrictProtocol(HttpProtocol):
     """
 
     HTTP_CLASS = StrictHttp
-    __slots__ = ("_dropped", "_due", "_stalls_at", "_taken", "is_late", "is_reading", "written")
+    __slots__ = (
+        "_dropped",
+        "_due",
+        "_lingers_until",
+        "_stalls_at",
+        "_taken",
+        "is_late",
+        "is_reading",
+        "written",
+    )
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -52,18 +61,20 @@ class StrictProtocol(HttpProtocol):
         self._can_write, self._data_received = Gate(is_open=True), Gate()  # type: ignore[assignment]
         self.written = 0
         self.is_reading = self.is_late = False
-        self._due = inf
+        self._due = self._lingers_until = inf
         self._taken, self._stalls_at = 0, inf
         self._dropped: int | None = None
-
-    @property
-    def lingering(self) -> float:
-        """Seconds that what was answered already may still take to come."""
-        return min(LINGER, float(self.request_timeout))
 
     def expect(self, seconds: float) -> None:
         """Give what happens now *seconds* from now. What that means is for `look` to say."""
         self._due = monotonic() + seconds
+        self._lingers_until = inf
+
+    def linger(self) -> None:
+        """Give what was answered already, and still comes, `LINGER` from its last byte, and a request's time in all."""
+        now = monotonic()
+        self._lingers_until = now + self.request_timeout
+        self._due = min(now + LINGER, self._lingers_until)
 
     def look(self, now: float) -> None:
         """End what has had its time at *now*: a reader that takes nothing first of all."""
@@ -112,7 +123,7 @@ class StrictProtocol(HttpProtocol):
         if comes_in and self._dropped is None and self._crowd is not None:
             self._dropped = 0
             self.recv_buffer.clear()
-            self.expect(self.lingering)
+            self.linger()
             transport.write_eof()
             transport.resume_reading()
         else:
@@ -136,6 +147,8 @@ class StrictProtocol(HttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take *data*, unless it is too much or too late."""
+        if self._lingers_until < inf:
+            self._due = min(monotonic() + LINGER, self._lingers_until)
         if self._dropped is not None:
             self._dropped += len(data)
             if self._dropped > MOST_DROPPED:
@@ -171,7 +184,7 @@ class StrictProtocol(HttpProtocol):
         http = self.http
         if http is None or (http.stage is Stage.IDLE and not http.request_body):
             if waiting:
-                self._due = now + self.lingering  # from when it has taken what it was told
+                self.linger()  # from when it has taken what it was told
             elif http is None:
                 self.abort()
             else:

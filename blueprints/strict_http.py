@@ -84,7 +84,7 @@ class StrictHttp(Http):
                     None  # whatever comes of it is dropped when the connection closes
                 )
                 return
-            self.protocol.expect(self.protocol.lingering)
+            self.protocol.linger()
         rest = bytearray()
         try:
             while self.request_body:

@@ -19,6 +19,7 @@ from sanic.http import Stage
 from scripted_provider import ScriptedProvider
 
 from blueprints.deadlines import PERIOD, Deadlines
+from blueprints.protocol import LINGER
 from sanic_server import SanicServer
 from services.events import TextDelta
 from tests.hostile.conftest import Node
@@ -246,6 +247,30 @@ async def test_a_refusal_reaches_one_who_sends_the_whole_body_first(node, bearer
     assert response.headers["connection"] == "close"
     assert rest == b""
     await until(lambda: not node.connections)
+
+
+@pytest.mark.parametrize("size", [100, 50_000])
+async def test_who_still_sends_what_was_refused_is_waited_for(node, size):
+    """A phone takes longer than `LINGER` to send a body, and lost the 401 when its connection was reset."""
+    async with connected(node.port) as wire:
+        wire.send(request({"Authorization": "Bearer none"}, b"", f"Content-Length: {size}"))
+        assert (await wire.response()).status == 401
+        answered = monotonic()
+        [connection] = node.connections
+        await asyncio.sleep(0.3)
+        wire.send(b"x" * (size - 1))
+        await until(lambda: connection._due > answered + LINGER + 0.2)
+        connection.look(answered + LINGER + 0.1)
+        wire.send(b"x")
+        await asyncio.sleep(0.05)
+
+        if size == 100:
+            wire.send(PING)
+            assert (await wire.response()).status == 200
+        else:
+            assert not connection.transport.is_closing()
+            connection.look(monotonic() + LINGER)
+            await until(lambda: not node.connections)
 
 
 async def test_what_is_dropped_has_an_end(start):
