@@ -31,6 +31,7 @@ class StrictHttp(Http):
     def init_for_request(self) -> None:
         """Begin to wait for a request."""
         super().init_for_request()  # type: ignore[no-untyped-call]
+        self.protocol.is_late = False  # what was late may have been here all the while, unread
         self.protocol.expect(self.protocol.keep_alive_timeout)
 
     async def http1_request_header(self) -> None:

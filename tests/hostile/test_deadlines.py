@@ -230,6 +230,29 @@ async def test_a_handler_of_our_own_that_takes_too_long_is_503(make_app):
     assert response.headers["retry-after"] == "1"
 
 
+async def test_a_body_that_was_here_and_not_read_in_time_makes_no_later_request_late(make_app):
+    """Whoever looked up a key for long was answered, and the connection broke after the answer."""
+    app = make_app({"REQUEST_TIMEOUT_MS": "200"})
+
+    @app.post("/slow", stream=True, ctx_public=True)
+    async def slow(request):
+        await asyncio.sleep(0.6)
+        return text((await request.stream.read()).decode())
+
+    server = SanicServer(app)
+    await server.start()
+    try:
+        async with connected(server.port) as wire:
+            wire.send(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+            assert (await wire.response()).body == b"hi"
+            wire.send(PING)
+            response = await wire.response()
+    finally:
+        await server.stop()
+
+    assert response.status == 200
+
+
 @pytest.mark.parametrize("size", [100_000, 5_000_000])
 @pytest.mark.parametrize("valid", [True, False], ids=["413", "401"])
 async def test_a_refusal_reaches_one_who_sends_the_whole_body_first(node, bearer, valid, size):
