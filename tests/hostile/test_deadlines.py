@@ -86,7 +86,7 @@ async def test_a_reader_that_goes_on_is_not_cut_however_slow_it_is(start):
     last = PING.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     got, began = b"", monotonic()
 
-    async with unread(node.port, DOCS * 80 + last, buffer=65_536) as sock:
+    async with unread(node.port, DOCS * 80 + last, buffer=16_384) as sock:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
             while data := await loop.sock_recv(sock, 8_192):
