@@ -86,11 +86,7 @@ def serve(settings: Settings, **parts: Any) -> int:
 
     Raises `BadSetting`, `BadDatabaseUrl`, `DatabaseUnavailable` and `MigrationFailed`.
     """
-    listening = server.listen(
-        settings.server.host,
-        settings.server.port,
-        silence=seconds(settings.server.write_timeout_ms),
-    )
+    listening = server.listen(settings.server.host, settings.server.port)
     if settings.server.web_concurrency > 1:
         return workers.run(
             settings.server.web_concurrency, listening, partial(_work, settings, parts)

@@ -41,33 +41,25 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MALLOC_THRESHOLD = 128 * 1024
 
 
-def listen(host: str, port: int, *, silence: float) -> socket.socket:
-    """A socket that accepts connections, for `::` of both families. Raises `BadSetting` if it can't.
-
-    On Linux the kernel cuts a peer that has acknowledged nothing for *silence* seconds (RFC 5482).
-    """
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that accepts connections, for `::` of both families. Raises `BadSetting` if it can't."""
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as exc:
         raise BadSetting(f"HOST: can't listen on {host}: it is no address") from exc
     try:
         if ":" not in host:
-            listening = socket.create_server((host, port), backlog=BACKLOG)
-        else:
-            listening = socket.create_server(
-                (host, port),
-                family=socket.AF_INET6,
-                backlog=BACKLOG,
-                dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
-            )
+            return socket.create_server((host, port), backlog=BACKLOG)
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6,
+            backlog=BACKLOG,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
     except OSError as exc:
         named = "HOST" if exc.errno == errno.EADDRNOTAVAIL else "PORT"
         reason = os.strerror(exc.errno or 0)
         raise BadSetting(f"{named}: can't listen on {host}:{port}: {reason}") from exc
-    if sys.platform == "linux":
-        # Handed on to what is accepted, which saves every connection a call.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence * 1000))
-    return listening
 
 
 def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], None]) -> None:

@@ -8,7 +8,10 @@ something per request, and nothing per write but a sum.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import sys
+from contextlib import suppress
 from fcntl import ioctl
 from math import inf
 from termios import TIOCOUTQ
@@ -22,24 +25,35 @@ from sanic.server import HttpProtocol
 from blueprints.gate import Gate
 from blueprints.strict_http import StrictHttp
 
-# How long, and how many bytes, what still comes in is read and dropped once all is answered: closing
-# with unread bytes resets the connection, and the answer may be lost with it (RFC 9112, 9.6).
+# How long after its last byte, and how many bytes, what still comes in is read and dropped once all is
+# answered: closing with unread bytes resets the connection, and the answer may be lost with it (RFC 9112, 9.6).
 LINGER = 5.0  # seconds
 MOST_DROPPED = 32 * 1024 * 1024
 # Written at once; the transport asks to wait above as much.
 SLICE = 65_536
+# A `struct linger`: on, and 0 seconds.
+_RESET = struct.pack("ii", 1, 0)
 
 
 class StrictProtocol(HttpProtocol):
     """One connection.
 
     `written` is the sum of all bytes handed to the transport: whoever writes there directly adds to it,
-    and `look` sees by it whether the reader takes any. `is_reading` says that a request has begun to
+    and `look` sees by it whether the reader takes any, of the kernel's too. `is_reading` says that a request has begun to
     come and has not come whole, `is_late` that the time for that is over.
     """
 
     HTTP_CLASS = StrictHttp
-    __slots__ = ("_dropped", "_due", "_stalls_at", "_taken", "is_late", "is_reading", "written")
+    __slots__ = (
+        "_dropped",
+        "_due",
+        "_lingers_until",
+        "_stalls_at",
+        "_taken",
+        "is_late",
+        "is_reading",
+        "written",
+    )
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -47,32 +61,30 @@ class StrictProtocol(HttpProtocol):
         self._can_write, self._data_received = Gate(is_open=True), Gate()  # type: ignore[assignment]
         self.written = 0
         self.is_reading = self.is_late = False
-        self._due = inf
-        self._taken, self._stalls_at = -1, inf
+        self._due = self._lingers_until = inf
+        self._taken, self._stalls_at = 0, inf
         self._dropped: int | None = None
-
-    @property
-    def lingering(self) -> float:
-        """Seconds that what was answered already may still take to come."""
-        return min(LINGER, float(self.request_timeout))
 
     def expect(self, seconds: float) -> None:
         """Give what happens now *seconds* from now. What that means is for `look` to say."""
         self._due = monotonic() + seconds
+        self._lingers_until = inf
+
+    def linger(self) -> None:
+        """Give what was answered already, and still comes, `LINGER` from its last byte, and a request's time in all."""
+        now = monotonic()
+        self._lingers_until = now + self.request_timeout
+        self._due = min(now + LINGER, self._lingers_until)
 
     def look(self, now: float) -> None:
         """End what has had its time at *now*: a reader that takes nothing first of all."""
         if self.transport is None:
             return
-        if waiting := self.transport.get_write_buffer_size():
-            # The kernel asks for more only when a third of its megabytes is free: a slow reader is seen there.
-            taken = self.written - waiting - _waiting_in_kernel(self.transport)
-            if taken != self._taken:
-                self._taken, self._stalls_at = taken, now + self.response_timeout
-            elif now >= self._stalls_at:
-                self.transport.abort()
-                return
-        if now >= self._due:
+        waiting = self.transport.get_write_buffer_size()
+        if self.written != self._taken and self._stalls(self.transport, now, waiting):
+            _forget_unsent(self.transport)
+            self.transport.abort()
+        elif now >= self._due:
             self._end_what_is_due(now, waiting=waiting > 0)
 
     async def receive_more(self) -> None:
@@ -111,7 +123,7 @@ class StrictProtocol(HttpProtocol):
         if comes_in and self._dropped is None and self._crowd is not None:
             self._dropped = 0
             self.recv_buffer.clear()
-            self.expect(self.lingering)
+            self.linger()
             transport.write_eof()
             transport.resume_reading()
         else:
@@ -135,6 +147,8 @@ class StrictProtocol(HttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take *data*, unless it is too much or too late."""
+        if self._lingers_until < inf:
+            self._due = min(monotonic() + LINGER, self._lingers_until)
         if self._dropped is not None:
             self._dropped += len(data)
             if self._dropped > MOST_DROPPED:
@@ -156,11 +170,21 @@ class StrictProtocol(HttpProtocol):
     def _crowd(self) -> Any:
         return getattr(self.app.ctx, "crowd", None)
 
+    def _stalls(self, transport: asyncio.Transport, now: float, waiting: int) -> bool:
+        """Whether the reader has acknowledged nothing for too long of what it was sent."""
+        # In the kernel lies what is sent but not acknowledged, and megabytes that are not sent. TCP_USER_TIMEOUT
+        # would also cut those who read on: Linux restarts it when a window fits the next segment, of up to 64 KiB.
+        taken = self.written - waiting - _waiting_in_kernel(transport)
+        if taken != self._taken or self._stalls_at == inf:
+            self._taken = taken
+            self._stalls_at = inf if taken == self.written else now + self.response_timeout
+        return now >= self._stalls_at
+
     def _end_what_is_due(self, now: float, *, waiting: bool) -> None:
         http = self.http
         if http is None or (http.stage is Stage.IDLE and not http.request_body):
             if waiting:
-                self._due = now + self.lingering  # from when it has taken what it was told
+                self.linger()  # from when it has taken what it was told
             elif http is None:
                 self.abort()
             else:
@@ -186,3 +210,9 @@ def _waiting_in_kernel(transport: asyncio.BaseTransport) -> int:
     except (OSError, ValueError):
         return 0
     return int.from_bytes(answer, sys.byteorder)
+
+
+def _forget_unsent(transport: asyncio.BaseTransport) -> None:
+    """Have the kernel drop with the socket what it holds, which it would otherwise offer for minutes."""
+    with suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

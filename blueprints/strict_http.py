@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from sanic.exceptions import BadRequest, RequestTimeout
+from sanic.helpers import has_message_body
 from sanic.http import Http, Stage
 
 from blueprints.request_head import in_usual_spelling, is_sound, may_become_head, trimmed
@@ -30,6 +31,7 @@ class StrictHttp(Http):
     def init_for_request(self) -> None:
         """Begin to wait for a request."""
         super().init_for_request()  # type: ignore[no-untyped-call]
+        self.protocol.is_late = False  # what was late may have been here all the while, unread
         self.protocol.expect(self.protocol.keep_alive_timeout)
 
     async def http1_request_header(self) -> None:
@@ -84,7 +86,7 @@ class StrictHttp(Http):
                     None  # whatever comes of it is dropped when the connection closes
                 )
                 return
-            self.protocol.expect(self.protocol.lingering)
+            self.protocol.linger()
         rest = bytearray()
         try:
             while self.request_body:
@@ -105,7 +107,14 @@ class StrictHttp(Http):
             self.keep_alive = False
         elif (self.request_bytes_left or 0) > self.protocol.request_max_size:
             self.keep_alive = False  # nobody will read so much
-        if data and not end_stream:
+        response = self.response
+        if (
+            data
+            and not end_stream
+            and not self.head_only
+            and has_message_body(response.status)
+            and "content-length" not in response.headers
+        ):
             await self._begin_stream(data)
         else:
             await super().http1_response_header(data, end_stream)

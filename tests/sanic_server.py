@@ -49,7 +49,7 @@ class SanicServer:
         """Run the start listeners and accept; what a listener raises comes out here, cleaned up."""
         # TouchUp rewrites Sanic's classes for one app's signals: a second app would break on it.
         self.app.config.TOUCHUP = self.app.config.MOTD = False
-        listening = listen(self.host, 0, silence=self.app.config.RESPONSE_TIMEOUT)
+        listening = listen(self.host, 0)
         self.port = listening.getsockname()[1]
         server: AsyncioServer = await self.app.create_server(
             sock=listening,

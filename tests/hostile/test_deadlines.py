@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from fcntl import ioctl
+from termios import FIONREAD
 from time import monotonic
 
 import pytest
@@ -13,9 +16,12 @@ from patience import PATIENCE, until
 from raw_http import PING, answer_to, connected, request
 from sanic import text
 from sanic.http import Stage
+from scripted_provider import ScriptedProvider
 
 from blueprints.deadlines import PERIOD, Deadlines
+from blueprints.protocol import LINGER
 from sanic_server import SanicServer
+from services.events import TextDelta
 from tests.hostile.conftest import Node
 
 DOCS = b"GET /docs/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -80,7 +86,7 @@ async def test_a_reader_that_goes_on_is_not_cut_however_slow_it_is(start):
     last = PING.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     got, began = b"", monotonic()
 
-    async with unread(node.port, DOCS * 80 + last, buffer=65_536) as sock:
+    async with unread(node.port, DOCS * 80 + last, buffer=16_384) as sock:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
             while data := await loop.sock_recv(sock, 8_192):
@@ -90,6 +96,56 @@ async def test_a_reader_that_goes_on_is_not_cut_however_slow_it_is(start):
 
     assert got.count(b"HTTP/1.1 200 OK") == 81
     assert got.endswith(b'{"status":"ok","authenticated":false}')
+
+
+async def test_a_reader_with_a_small_window_is_not_cut_by_the_kernel(start, bearer):
+    """TCP_USER_TIMEOUT reset it while it read on: no window that it opened fitted the next 64 KiB."""
+    provider = ScriptedProvider((TextDelta("x" * 250_000),), None)
+    node = await start({"WRITE_TIMEOUT_MS": "1000"}, provider=provider)
+    began = monotonic()
+
+    async with unread(node.port, request(bearer)) as sock:
+        loop = asyncio.get_running_loop()
+        while monotonic() - began < 4:
+            assert await loop.sock_recv(sock, 512)
+            await asyncio.sleep(0.05)
+        assert node.connections
+
+    await until(lambda: not node.connections)
+
+
+async def test_a_reader_that_is_gone_is_noticed_though_the_kernel_holds_all_it_was_sent(
+    start, bearer
+):
+    """A phone that went out of reach sends no FIN, and what the kernel takes for it is megabytes."""
+    provider = ScriptedProvider((TextDelta("x" * 100_000),), None)
+    node = await start({"WRITE_TIMEOUT_MS": "500"}, provider=provider)
+
+    async with unread(node.port, request(bearer)) as sock:
+        await provider.started.wait()
+        [connection] = node.connections
+        await until(lambda: not node.connections)
+        [left] = struct.unpack("i", ioctl(sock, FIONREAD, bytes(4)))
+
+    assert connection.transport.get_write_buffer_size() == 0
+    assert left < 100_000
+    await node.idle()
+
+
+async def test_who_has_taken_everything_is_not_cut_however_long_nothing_comes(node):
+    async with connected(node.port) as wire:
+        wire.send(PING)
+        await wire.response()
+        [connection] = node.connections
+        await until(lambda: connection.http.stage is Stage.IDLE)
+        began = monotonic()
+        connection.look(began)
+        wire.send(DOCS)
+        await wire.response()
+        connection.look(began + 40)
+        connection.look(began + 41)
+
+        assert not connection.transport.is_closing()
 
 
 async def test_a_head_is_late_when_its_time_is_over_and_not_before(node):
@@ -174,6 +230,29 @@ async def test_a_handler_of_our_own_that_takes_too_long_is_503(make_app):
     assert response.headers["retry-after"] == "1"
 
 
+async def test_a_body_that_was_here_and_not_read_in_time_makes_no_later_request_late(make_app):
+    """Whoever looked up a key for long was answered, and the connection broke after the answer."""
+    app = make_app({"REQUEST_TIMEOUT_MS": "200"})
+
+    @app.post("/slow", stream=True, ctx_public=True)
+    async def slow(request):
+        await asyncio.sleep(0.6)
+        return text((await request.stream.read()).decode())
+
+    server = SanicServer(app)
+    await server.start()
+    try:
+        async with connected(server.port) as wire:
+            wire.send(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+            assert (await wire.response()).body == b"hi"
+            wire.send(PING)
+            response = await wire.response()
+    finally:
+        await server.stop()
+
+    assert response.status == 200
+
+
 @pytest.mark.parametrize("size", [100_000, 5_000_000])
 @pytest.mark.parametrize("valid", [True, False], ids=["413", "401"])
 async def test_a_refusal_reaches_one_who_sends_the_whole_body_first(node, bearer, valid, size):
@@ -191,6 +270,30 @@ async def test_a_refusal_reaches_one_who_sends_the_whole_body_first(node, bearer
     assert response.headers["connection"] == "close"
     assert rest == b""
     await until(lambda: not node.connections)
+
+
+@pytest.mark.parametrize("size", [100, 50_000])
+async def test_who_still_sends_what_was_refused_is_waited_for(node, size):
+    """A phone takes longer than `LINGER` to send a body, and lost the 401 when its connection was reset."""
+    async with connected(node.port) as wire:
+        wire.send(request({"Authorization": "Bearer none"}, b"", f"Content-Length: {size}"))
+        assert (await wire.response()).status == 401
+        answered = monotonic()
+        [connection] = node.connections
+        await asyncio.sleep(0.3)
+        wire.send(b"x" * (size - 1))
+        await until(lambda: connection._due > answered + LINGER + 0.2)
+        connection.look(answered + LINGER + 0.1)
+        wire.send(b"x")
+        await asyncio.sleep(0.05)
+
+        if size == 100:
+            wire.send(PING)
+            assert (await wire.response()).status == 200
+        else:
+            assert not connection.transport.is_closing()
+            connection.look(monotonic() + LINGER)
+            await until(lambda: not node.connections)
 
 
 async def test_what_is_dropped_has_an_end(start):
