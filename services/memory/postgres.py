@@ -17,7 +17,7 @@ from services.memory.scoring import Corpus, Coverage, coverage
 class PostgresIndex:
     """A `tsvector` of ready-made terms: no text search configuration is involved."""
 
-    ids = "SELECT unnest(CAST(string_to_array(:ids, ',') AS bigint[])) AS id"
+    ids = "= ANY(CAST(string_to_array(:ids, ',') AS bigint[]))"
 
     async def coverage(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]

@@ -15,7 +15,7 @@ from services.memory.scoring import CANDIDATES, Corpus, Coverage, shares, term_w
 class SqliteIndex:
     """FTS5 as an inverted index; triggers keep it in step with the messages."""
 
-    ids = "SELECT value AS id FROM json_each('[' || :ids || ']')"
+    ids = "IN (SELECT value FROM json_each('[' || :ids || ']'))"
 
     async def coverage(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]

@@ -266,6 +266,30 @@ async def test_postgres_does_not_compile_a_search(postgres_url: str) -> None:
     assert setting == "jit=off"
 
 
+async def test_postgres_reads_only_the_messages_it_is_asked_for(postgres_url: str) -> None:
+    """It took each owner for one of few words, and read all that one had said to pick some by id."""
+    async with open_database(postgres_url) as database:
+        memory = EmbeddedMemory(database)
+        for number in range(50):
+            await memory.add(turn("waffle", user=f"other-{number}"), "")
+        said = [(turn("waffle", session=None, request=f"req_{n}"), "") for n in range(600)]
+        await memory.add_all(said)
+        await database.execute("ANALYZE")
+        before = await _read_by_owner(database)
+
+        await memory.search("alice", "waffle", limit=10)
+
+        assert await _read_by_owner(database) == before
+
+
+async def _read_by_owner(database: Database) -> int:
+    await database.execute("SELECT pg_stat_force_next_flush()")
+    entries: int = await database.fetch_val(
+        "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'memory_said_at'"
+    )
+    return entries
+
+
 async def test_text_a_database_refuses_is_kept_all_the_same(embedded: EmbeddedMemory) -> None:
     await embedded.add(turn("pan\0cakes \ud800 and syrup"), "")
 
