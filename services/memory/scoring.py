@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -78,7 +78,11 @@ class Coverage:
 
     def share(self, id_: int) -> float:
         """How much of the question's information a message covers."""
-        return sum(self.shares[n] for n in _bits(self.terms[id_]))
+        return self.worth(self.terms[id_])
+
+    def worth(self, terms: int) -> float:
+        """How much of the question's information *terms* are."""
+        return sum(self.shares[n] for n in _bits(terms))
 
 
 def term_weights(frequencies: Iterable[int], corpus: Corpus) -> list[int]:
@@ -137,23 +141,22 @@ def in_context(
         id_: (_K1 + 1) / (1 + _K1 * (1 - _B + _B * message.length / average))
         for id_, message in traits.items()
     }
-    own = ((covered.share(id_) * factor, id_) for id_, factor in factors.items())
-    lending = [id_ for _, id_ in heapq.nlargest(most, own)]
-    having: list[list[int]] = [[] for _ in covered.shares]
-    for id_ in lending:
+    worth = {terms: covered.worth(terms) for terms in {*covered.terms.values()}}
+    own = [(worth[covered.terms[id_]] * factor, id_) for id_, factor in factors.items()]
+    lending: list[list[tuple[int, float]]] = [[] for _ in covered.shares]
+    for _, id_ in sorted(own, reverse=True)[:most]:
         for n in _bits(covered.terms[id_]):
-            having[n].append(id_)
-    scores: defaultdict[int, float] = defaultdict(float)
-    for share, ids in zip(covered.shares, having, strict=True):
+            lending[n].append((id_, factors[id_]))
+    scores: dict[int, float] = {}
+    for share, lenders in zip(covered.shares, lending, strict=True):
         nearest: dict[int, float] = {}
-        for id_ in ids:
-            factor = factors[id_]
+        for id_, factor in lenders:
             for distance, part in _LENT:
-                lent = factor * part
-                if nearest.get(id_ + distance, 0.0) < lent:
-                    nearest[id_ + distance] = lent
+                place, lent = id_ + distance, factor * part
+                if nearest.setdefault(place, lent) < lent:
+                    nearest[place] = lent
         for place, lent in nearest.items():
-            scores[place] += share * lent
+            scores[place] = scores.get(place, 0.0) + share * lent
     return scores
 
 
@@ -183,8 +186,12 @@ def contenders(
     known = {id_: weight for id_, weight in weights.items() if id_ in scores}
     best = heapq.nlargest(limit, (score for score, _ in _weighed(scores, known, sessions)))
     enough = best[-1] if len(best) == limit else 0.0
-    most = {id_: weights[id_] * slack if id_ in weights else highest for id_ in scores}
-    able = [weighed for weighed in _weighed(scores, most, sessions) if weighed[0] >= enough]
+    besides = _besides(sessions)
+    able = []
+    for id_, score in scores.items():
+        most = known[id_] * slack if id_ in known else highest
+        if (reached := score * most + besides.get(id_ >> _SESSION, 0.0)) >= enough:
+            able.append((reached, id_))
     return [id_ for _, id_ in heapq.nlargest(_READ + limit, able)]
 
 
@@ -206,9 +213,16 @@ def rank(
 
 def _weighed(
     scores: Mapping[int, float], weights: Mapping[int, float], sessions: Mapping[int, float]
-) -> Iterator[tuple[float, int]]:
-    for id_, weight in weights.items():
-        yield scores[id_] * weight + _OF_SESSION * sessions.get(id_ >> _SESSION, 0.0), id_
+) -> list[tuple[float, int]]:
+    besides = _besides(sessions)
+    return [
+        (scores[id_] * weight + besides.get(id_ >> _SESSION, 0.0), id_)
+        for id_, weight in weights.items()
+    ]
+
+
+def _besides(sessions: Mapping[int, float]) -> dict[int, float]:
+    return {session: _OF_SESSION * best for session, best in sessions.items()}
 
 
 @lru_cache(maxsize=4096)
