@@ -28,7 +28,7 @@ class PostgresIndex:
         if not rows:
             return Corpus(0, 0), Coverage((), {})
         corpus = Corpus(rows[0]["messages"], rows[0]["words"])
-        return corpus, coverage([row["ids"] or [] for row in rows], corpus)
+        return corpus, await coverage([row["ids"] or [] for row in rows], corpus)
 
     async def rows(
         self, connection: Connection, columns: str, source: str, values: Mapping[str, Any]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import defaultdict
+from asyncio import sleep
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,34 +93,42 @@ def term_weights(frequencies: Iterable[int], corpus: Corpus) -> list[int]:
     return [round(_UNIT * _inverse_frequency(having, corpus.messages)) for having in frequencies]
 
 
-def coverage(
+async def coverage(
     postings: Sequence[Sequence[int]], corpus: Corpus, *, candidates: int = CANDIDATES
 ) -> Coverage:
     """The *candidates* messages that cover most of the question.
 
     *postings* has the ids of the messages with a term, for each of the question's terms. Of equal
-    ones the newest are kept.
+    ones the newest are kept. Between frequent terms others get their turns.
     """
     weights = term_weights(map(len, postings), corpus)
-    by_rarity = sorted(range(len(postings)), key=lambda n: len(postings[n]))
-    covered: defaultdict[int, int] = defaultdict(int)
-    left = sum(weights)
-    for n in by_rarity:
-        # Frequent terms come last, when a message with nothing but them may be too late to be one
-        # of the best; then only those found so far are looked at.
-        ids = postings[n]
-        late = len(ids) > candidates and _least_of_best(covered, candidates) > left
-        for id_ in covered.keys() & ids if late else ids:
-            covered[id_] += weights[n]
-        left -= weights[n]
-    # The weights are sorted first: that is quick, and of thousands of messages leaves hundreds.
-    least = _least_of_best(covered, candidates)
-    best = sorted(((w, id_) for id_, w in covered.items() if w >= least), reverse=True)[:candidates]
-    terms = {id_: 0 for _, id_ in best}
-    for n, ids in enumerate(postings):
-        for id_ in terms.keys() & ids:
-            terms[id_] |= 1 << n
-    return Coverage(shares(weights), terms)
+    # What a message has is one sum: the weights of its terms, and below them a bit for each.
+    below = len(postings)
+    covered: dict[int, int] = {}
+    left = sum(weights) << below
+    for n in sorted(range(below), key=lambda n: len(postings[n])):
+        ids: Iterable[int] = postings[n]
+        if len(postings[n]) > candidates:
+            await sleep(0)
+            least = _least_of_best(covered, candidates) >> below << below
+            await sleep(0)
+            # Frequent terms come last, when a message with nothing but them may be too late to be
+            # one of the best; then only those are looked at that still can be.
+            if least > left:
+                covered = {id_: has for id_, has in covered.items() if has + left >= least}
+                ids = covered.keys() & ids
+        has_it = weights[n] << below | 1 << n
+        for id_ in ids:
+            covered[id_] = covered.get(id_, 0) + has_it
+        left -= weights[n] << below
+    await sleep(0)
+    least = _least_of_best(covered, candidates) >> below << below
+    best = {id_: has for id_, has in covered.items() if has >= least}
+    equal = sorted(id_ for id_, has in best.items() if has >> below << below == least)
+    for id_ in equal[: max(0, len(best) - candidates)]:
+        del best[id_]
+    bits = (1 << below) - 1
+    return Coverage(shares(weights), {id_: has & bits for id_, has in best.items()})
 
 
 def shares(weights: Sequence[int]) -> tuple[float, ...]:
