@@ -236,8 +236,11 @@ async def test_a_frequent_word_takes_no_more_memory_the_more_messages_have_it(
     """
     async with open_database(f"sqlite:///{tmp_path}/chat.db") as database:
         memory = EmbeddedMemory(database)
-        for user, number in (("some", 1_000), ("many", 6_000)):
-            said = [(turn("waffle", user=user, session=None), "") for _ in range(number)]
+        for user, number in (("some", 600), ("many", 3_600)):
+            said = [
+                (turn("waffle", user=user, session=None, request=f"req_{n}"), "")
+                for n in range(number)
+            ]
             await memory.add_all(said)
 
         few, many = await _peak(memory, "some"), await _peak(memory, "many")
