@@ -101,8 +101,7 @@ class EmbeddedMemory:
     async def _best(
         self, connection: Connection, owner: Owner, question: QueryTerms, limit: int
     ) -> list[Passage]:
-        corpus, covered = await self._store.coverage(connection, owner, question.terms)
-        traits = await self._store.traits(connection, owner, covered.terms)
+        corpus, covered, traits = await self._store.candidates(connection, owner, question.terms)
         emphasized = emphasis(question, traits.values())
         scores = in_context(covered, traits, corpus)
         known = {id_: emphasized.weight(message) for id_, message in traits.items()}

@@ -11,24 +11,28 @@ import asyncpg
 from databases.core import Connection
 
 from services.memory.entry import Entry, as_json
-from services.memory.scoring import Corpus, Coverage, coverage
+from services.memory.scoring import Corpus, Coverage, Traits, coverage
+from services.memory.store import OWNED, TRAITS
 
 
 class PostgresIndex:
     """A `tsvector` of ready-made terms: no text search configuration is involved."""
 
-    ids = "SELECT unnest(CAST(string_to_array(:ids, ',') AS bigint[])) AS id"
+    ids = "= ANY(CAST(string_to_array(:ids, ',') AS bigint[]))"
 
-    async def coverage(
+    async def candidates(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
-    ) -> tuple[Corpus, Coverage]:
-        """How much there is of *owner*, and which of *terms* the best messages have."""
+    ) -> tuple[Corpus, Coverage, dict[int, Traits]]:
+        """How much there is of *owner*, which of *terms* the best messages have, and what else counts of them."""
         sought = [" | ".join(f"'{token}'" for token in tokens) for tokens in terms]
         rows = await _fetch(connection, _POSTINGS, {"owner": owner, "terms": sought})
         if not rows:
-            return Corpus(0, 0), Coverage((), {})
+            return Corpus(0, 0), Coverage((), {}), {}
         corpus = Corpus(rows[0]["messages"], rows[0]["words"])
-        return corpus, coverage([row["ids"] or [] for row in rows], corpus)
+        covered = await coverage([row["ids"] or [] for row in rows], corpus)
+        values = {"owner": owner, "ids": [*covered.terms]}
+        best = await self.rows(connection, f"m.id, {TRAITS}", _BEST, values)
+        return corpus, covered, {id_: Traits(*columns) for id_, *columns in best}
 
     async def rows(
         self, connection: Connection, columns: str, source: str, values: Mapping[str, Any]
@@ -69,6 +73,8 @@ _PARAMETER: Final = re.compile(r":([a-z_]+)")
 _POSTINGS: Final = (
     "SELECT messages, words, ids FROM memory_postings(:owner, CAST(:terms AS text[]))"
 )
+
+_BEST: Final = f"FROM memory m WHERE m.id = ANY(:ids) AND {OWNED}"
 
 _INSERT: Final = """
     SELECT memory_remember(:owner, :session_id, :messages, :words, CAST(:entries AS json))"""

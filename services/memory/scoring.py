@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from asyncio import sleep
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -78,7 +78,11 @@ class Coverage:
 
     def share(self, id_: int) -> float:
         """How much of the question's information a message covers."""
-        return sum(self.shares[n] for n in _bits(self.terms[id_]))
+        return self.worth(self.terms[id_])
+
+    def worth(self, terms: int) -> float:
+        """How much of the question's information *terms* are."""
+        return sum(self.shares[n] for n in _bits(terms))
 
 
 def term_weights(frequencies: Iterable[int], corpus: Corpus) -> list[int]:
@@ -89,34 +93,42 @@ def term_weights(frequencies: Iterable[int], corpus: Corpus) -> list[int]:
     return [round(_UNIT * _inverse_frequency(having, corpus.messages)) for having in frequencies]
 
 
-def coverage(
+async def coverage(
     postings: Sequence[Sequence[int]], corpus: Corpus, *, candidates: int = CANDIDATES
 ) -> Coverage:
     """The *candidates* messages that cover most of the question.
 
     *postings* has the ids of the messages with a term, for each of the question's terms. Of equal
-    ones the newest are kept.
+    ones the newest are kept. Between frequent terms others get their turns.
     """
     weights = term_weights(map(len, postings), corpus)
-    by_rarity = sorted(range(len(postings)), key=lambda n: len(postings[n]))
-    covered: defaultdict[int, int] = defaultdict(int)
-    left = sum(weights)
-    for n in by_rarity:
-        # Frequent terms come last, when a message with nothing but them may be too late to be one
-        # of the best; then only those found so far are looked at.
-        ids = postings[n]
-        late = len(ids) > candidates and _least_of_best(covered, candidates) > left
-        for id_ in covered.keys() & ids if late else ids:
-            covered[id_] += weights[n]
-        left -= weights[n]
-    # The weights are sorted first: that is quick, and of thousands of messages leaves hundreds.
-    least = _least_of_best(covered, candidates)
-    best = sorted(((w, id_) for id_, w in covered.items() if w >= least), reverse=True)[:candidates]
-    terms = {id_: 0 for _, id_ in best}
-    for n, ids in enumerate(postings):
-        for id_ in terms.keys() & ids:
-            terms[id_] |= 1 << n
-    return Coverage(shares(weights), terms)
+    # What a message has is one sum: the weights of its terms, and below them a bit for each.
+    below = len(postings)
+    covered: dict[int, int] = {}
+    left = sum(weights) << below
+    for n in sorted(range(below), key=lambda n: len(postings[n])):
+        ids: Iterable[int] = postings[n]
+        if len(postings[n]) > candidates:
+            await sleep(0)
+            least = _least_of_best(covered, candidates) >> below << below
+            await sleep(0)
+            # Frequent terms come last, when a message with nothing but them may be too late to be
+            # one of the best; then only those are looked at that still can be.
+            if least > left:
+                covered = {id_: has for id_, has in covered.items() if has + left >= least}
+                ids = covered.keys() & ids
+        has_it = weights[n] << below | 1 << n
+        for id_ in ids:
+            covered[id_] = covered.get(id_, 0) + has_it
+        left -= weights[n] << below
+    await sleep(0)
+    least = _least_of_best(covered, candidates) >> below << below
+    best = {id_: has for id_, has in covered.items() if has >= least}
+    equal = sorted(id_ for id_, has in best.items() if has >> below << below == least)
+    for id_ in equal[: max(0, len(best) - candidates)]:
+        del best[id_]
+    bits = (1 << below) - 1
+    return Coverage(shares(weights), {id_: has & bits for id_, has in best.items()})
 
 
 def shares(weights: Sequence[int]) -> tuple[float, ...]:
@@ -137,23 +149,22 @@ def in_context(
         id_: (_K1 + 1) / (1 + _K1 * (1 - _B + _B * message.length / average))
         for id_, message in traits.items()
     }
-    own = ((covered.share(id_) * factor, id_) for id_, factor in factors.items())
-    lending = [id_ for _, id_ in heapq.nlargest(most, own)]
-    having: list[list[int]] = [[] for _ in covered.shares]
-    for id_ in lending:
+    worth = {terms: covered.worth(terms) for terms in {*covered.terms.values()}}
+    own = [(worth[covered.terms[id_]] * factor, id_) for id_, factor in factors.items()]
+    lending: list[list[tuple[int, float]]] = [[] for _ in covered.shares]
+    for _, id_ in sorted(own, reverse=True)[:most]:
         for n in _bits(covered.terms[id_]):
-            having[n].append(id_)
-    scores: defaultdict[int, float] = defaultdict(float)
-    for share, ids in zip(covered.shares, having, strict=True):
+            lending[n].append((id_, factors[id_]))
+    scores: dict[int, float] = {}
+    for share, lenders in zip(covered.shares, lending, strict=True):
         nearest: dict[int, float] = {}
-        for id_ in ids:
-            factor = factors[id_]
+        for id_, factor in lenders:
             for distance, part in _LENT:
-                lent = factor * part
-                if nearest.get(id_ + distance, 0.0) < lent:
-                    nearest[id_ + distance] = lent
+                place, lent = id_ + distance, factor * part
+                if nearest.setdefault(place, lent) < lent:
+                    nearest[place] = lent
         for place, lent in nearest.items():
-            scores[place] += share * lent
+            scores[place] = scores.get(place, 0.0) + share * lent
     return scores
 
 
@@ -183,8 +194,12 @@ def contenders(
     known = {id_: weight for id_, weight in weights.items() if id_ in scores}
     best = heapq.nlargest(limit, (score for score, _ in _weighed(scores, known, sessions)))
     enough = best[-1] if len(best) == limit else 0.0
-    most = {id_: weights[id_] * slack if id_ in weights else highest for id_ in scores}
-    able = [weighed for weighed in _weighed(scores, most, sessions) if weighed[0] >= enough]
+    besides = _besides(sessions)
+    able = []
+    for id_, score in scores.items():
+        most = known[id_] * slack if id_ in known else highest
+        if (reached := score * most + besides.get(id_ >> _SESSION, 0.0)) >= enough:
+            able.append((reached, id_))
     return [id_ for _, id_ in heapq.nlargest(_READ + limit, able)]
 
 
@@ -206,9 +221,16 @@ def rank(
 
 def _weighed(
     scores: Mapping[int, float], weights: Mapping[int, float], sessions: Mapping[int, float]
-) -> Iterator[tuple[float, int]]:
-    for id_, weight in weights.items():
-        yield scores[id_] * weight + _OF_SESSION * sessions.get(id_ >> _SESSION, 0.0), id_
+) -> list[tuple[float, int]]:
+    besides = _besides(sessions)
+    return [
+        (scores[id_] * weight + besides.get(id_ >> _SESSION, 0.0), id_)
+        for id_, weight in weights.items()
+    ]
+
+
+def _besides(sessions: Mapping[int, float]) -> dict[int, float]:
+    return {session: _OF_SESSION * best for session, best in sessions.items()}
 
 
 @lru_cache(maxsize=4096)

@@ -9,30 +9,37 @@ from typing import Any
 from databases.core import Connection
 
 from services.memory.entry import Entry, as_json
-from services.memory.scoring import CANDIDATES, Corpus, Coverage, shares, term_weights
+from services.memory.scoring import CANDIDATES, Corpus, Coverage, Traits, shares, term_weights
+from services.memory.store import OWNED, TRAITS
 
 
 class SqliteIndex:
     """FTS5 as an inverted index; triggers keep it in step with the messages."""
 
-    ids = "SELECT value AS id FROM json_each('[' || :ids || ']')"
+    ids = "IN (SELECT value FROM json_each('[' || :ids || ']'))"
 
-    async def coverage(
+    async def candidates(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
-    ) -> tuple[Corpus, Coverage]:
-        """How much there is of *owner*, and which of *terms* the best messages have."""
+    ) -> tuple[Corpus, Coverage, dict[int, Traits]]:
+        """How much there is of *owner*, which of *terms* the best messages have, and what else counts of them."""
         sought = [" OR ".join(f'"{token}"' for token in tokens) for tokens in terms]
         values = {"owner": owner, "terms": json.dumps(sought)}
         counted = await connection.fetch_all(_FREQUENCIES, values)
         if not counted:
-            return Corpus(0, 0), Coverage((), {})
+            return Corpus(0, 0), Coverage((), {}), {}
         corpus = Corpus(counted[0]["messages"], counted[0]["words"])
         weights = term_weights([row["frequency"] for row in counted], corpus)
         # Added up in SQLite, because the ids of all messages with a frequent word are megabytes, and
         # each connection's thread keeps what it once needed from the system.
-        weighed = {"terms": json.dumps([*zip(sought, weights, strict=True)]), "most": CANDIDATES}
-        heaviest = await self.rows(connection, "id, terms", _HEAVIEST, weighed)
-        return corpus, Coverage(shares(weights), {row[0]: row[1] for row in heaviest})
+        weighed = json.dumps([*zip(sought, weights, strict=True)])
+        heaviest = await self.rows(
+            connection,
+            f"m.id, best.terms, {TRAITS}",
+            f"{_HEAVIEST} AND {OWNED}",
+            {"owner": owner, "terms": weighed, "most": CANDIDATES},
+        )
+        covered = Coverage(shares(weights), {row[0]: row[1] for row in heaviest})
+        return corpus, covered, {row[0]: Traits(*row[2:]) for row in heaviest}
 
     async def rows(
         self, connection: Connection, columns: str, source: str, values: Mapping[str, Any]
@@ -65,7 +72,8 @@ _HEAVIEST = """
         FROM term CROSS JOIN memory_index
         WHERE memory_index MATCH term.tokens
         GROUP BY memory_index.rowid ORDER BY sum(term.weight) DESC, 1 DESC LIMIT :most
-    )"""
+    ) best CROSS JOIN memory m
+    WHERE m.id = best.id"""
 
 # One statement is its own transaction. Triggers on `memory_incoming` distribute the columns. What
 # somebody said in a session at one microsecond is the same text, or written again.

@@ -19,20 +19,27 @@ from services.turn import Role
 # How far a passage's surroundings reach, in messages before and after it, nearest first.
 _AROUND: Final = (-1, 1, -2, 2)
 
+# What `Traits` are made of, and whose `memory m` must be.
+TRAITS: Final = "m.length, m.is_question, m.speaker, m.said_at"
+# An id that is not the owner's finds nothing. With a sign in front, the column's index is not used: by
+# it, either database would read all of the owner's messages.
+OWNED: Final = "+m.owner = (SELECT id FROM memory_owners WHERE owner = :owner)"
+
 
 class Index(Protocol):
     """Where the SQL of the dialects differs.
 
-    `ids` turns the parameter `:ids`, a comma-separated list, into rows.
+    `ids` is what follows a column in the condition that the parameter `:ids`, a comma-separated
+    list, has its value.
     """
 
     @property
     def ids(self) -> str: ...  # noqa: D102 - described above
 
-    async def coverage(
+    async def candidates(
         self, connection: Connection, owner: str, terms: Sequence[Sequence[str]]
-    ) -> tuple[Corpus, Coverage]:
-        """How much there is of *owner*, and what `scoring.coverage` gives for *terms*.
+    ) -> tuple[Corpus, Coverage, dict[int, Traits]]:
+        """How much there is of *owner*, what `scoring.coverage` gives for *terms*, and of which messages.
 
         Each term is a list of tokens, any of which will do.
         """
@@ -83,26 +90,21 @@ class Store:
             await connection.execute(statement.format(sessions=sessions), owned)
         await connection.execute(_ERASE_EMPTY, {"owner": owner.id})
 
-    async def coverage(
+    async def candidates(
         self, connection: Connection, owner: Owner, terms: Iterable[frozenset[str]]
-    ) -> tuple[Corpus, Coverage]:
-        """How much there is of *owner*, and which of *terms* the best messages have."""
+    ) -> tuple[Corpus, Coverage, dict[int, Traits]]:
+        """How much there is of *owner*, which of *terms* the best messages have, and what else counts of them."""
         sought = [owner.tokens(spellings) for spellings in terms]
-        return await self._index.coverage(connection, owner.id, sought)
-
-    async def traits(
-        self, connection: Connection, owner: Owner, ids: Iterable[int]
-    ) -> dict[int, Traits]:
-        """What counts of the messages with *ids*, without their texts."""
-        rows = await self._rows(connection, _TRAITS, _ASKED, owner, ids)
-        return {id_: Traits(*columns) for id_, *columns in rows}
+        return await self._index.candidates(connection, owner.id, sought)
 
     async def messages(
         self, connection: Connection, owner: Owner, ids: Iterable[int]
     ) -> dict[int, Remembered]:
         """The messages with *ids* and those around them."""
         wanted = {id_ + step for id_ in ids for step in (0, *_AROUND)}
-        rows = await self._rows(connection, _MESSAGE, _ASKED_IN_SESSION, owner, wanted)
+        values = {"owner": owner.id, "ids": ",".join(map(str, wanted))}
+        source = _MESSAGES.format(ids=self._index.ids)
+        rows = await self._index.rows(connection, _MESSAGE, source, values)
         return {row[0]: Remembered(Traits(*row[1:5]), *row[5:]) for row in rows}
 
     async def newest(
@@ -111,14 +113,6 @@ class Store:
         """The ids of the newest messages that are not of the session *outside*."""
         values = {"owner": owner.id, "session_id": storable(outside or ""), "most": limit}
         return [row["id"] for row in await connection.fetch_all(_NEWEST, values)]
-
-    async def _rows(
-        self, connection: Connection, columns: str, source: str, owner: Owner, ids: Iterable[int]
-    ) -> Sequence[Sequence[Any]]:
-        values = {"owner": owner.id, "ids": ",".join(map(str, ids))}
-        return await self._index.rows(
-            connection, columns, source.format(ids=self._index.ids), values
-        )
 
 
 def passages(relevance: dict[int, float], messages: dict[int, Remembered]) -> list[Passage]:
@@ -142,17 +136,11 @@ def passages(relevance: dict[int, float], messages: dict[int, Remembered]) -> li
     return [passage(id_, score, around(id_)) for id_, score in relevance.items() if id_ in messages]
 
 
-# The owner is asked for besides the ids: an id that is not theirs finds nothing. SQLite takes the
-# tables of a CROSS JOIN in the order they are written; by itself it would read all of the owner's.
-_ASKED = """
-    FROM ({ids}) wanted CROSS JOIN memory m
-    WHERE m.id = wanted.id AND m.owner = (SELECT id FROM memory_owners WHERE owner = :owner)"""
-_ASKED_IN_SESSION = """
-    FROM ({ids}) wanted CROSS JOIN memory m CROSS JOIN memory_sessions s
-    WHERE m.id = wanted.id AND m.owner = (SELECT id FROM memory_owners WHERE owner = :owner)
-      AND s.id = m.id >> 24"""
-_TRAITS = "m.id, m.length, m.is_question, m.speaker, m.said_at"
-_MESSAGE = f"{_TRAITS}, s.session_id, m.role, m.content"
+# SQLite takes the tables of a CROSS JOIN in the order they are written.
+_MESSAGES = f"""
+    FROM memory m CROSS JOIN memory_sessions s
+    WHERE m.id {{ids}} AND {OWNED} AND s.id = m.id >> 24"""
+_MESSAGE = f"m.id, {TRAITS}, s.session_id, m.role, m.content"
 
 _NEWEST = """
     SELECT m.id

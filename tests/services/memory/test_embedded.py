@@ -236,8 +236,11 @@ async def test_a_frequent_word_takes_no_more_memory_the_more_messages_have_it(
     """
     async with open_database(f"sqlite:///{tmp_path}/chat.db") as database:
         memory = EmbeddedMemory(database)
-        for user, number in (("some", 1_000), ("many", 6_000)):
-            said = [(turn("waffle", user=user, session=None), "") for _ in range(number)]
+        for user, number in (("some", 600), ("many", 3_600)):
+            said = [
+                (turn("waffle", user=user, session=None, request=f"req_{n}"), "")
+                for n in range(number)
+            ]
             await memory.add_all(said)
 
         few, many = await _peak(memory, "some"), await _peak(memory, "many")
@@ -264,6 +267,30 @@ async def test_postgres_does_not_compile_a_search(postgres_url: str) -> None:
         )
 
     assert setting == "jit=off"
+
+
+async def test_postgres_reads_only_the_messages_it_is_asked_for(postgres_url: str) -> None:
+    """It took each owner for one of few words, and read all that one had said to pick some by id."""
+    async with open_database(postgres_url) as database:
+        memory = EmbeddedMemory(database)
+        for number in range(50):
+            await memory.add(turn("waffle", user=f"other-{number}"), "")
+        said = [(turn("waffle", session=None, request=f"req_{n}"), "") for n in range(600)]
+        await memory.add_all(said)
+        await database.execute("ANALYZE")
+        before = await _read_by_owner(database)
+
+        await memory.search("alice", "waffle", limit=10)
+
+        assert await _read_by_owner(database) == before
+
+
+async def _read_by_owner(database: Database) -> int:
+    await database.execute("SELECT pg_stat_force_next_flush()")
+    entries: int = await database.fetch_val(
+        "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'memory_said_at'"
+    )
+    return entries
 
 
 async def test_text_a_database_refuses_is_kept_all_the_same(embedded: EmbeddedMemory) -> None:

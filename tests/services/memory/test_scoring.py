@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +14,6 @@ from services.memory.scoring import (
     Traits,
     best_of_sessions,
     contenders,
-    coverage,
     in_context,
     rank,
     term_weights,
@@ -20,6 +22,12 @@ from services.memory.scoring import (
 PLAIN = Traits(length=10, is_question=False, speaker="", said_at=0)
 LONG = Traits(length=100, is_question=False, speaker="", said_at=0)
 CORPUS = Corpus(messages=1000, words=10_000)
+
+
+def coverage(
+    postings: Sequence[Sequence[int]], corpus: Corpus, candidates: int = scoring.CANDIDATES
+) -> Coverage:
+    return asyncio.run(scoring.coverage(postings, corpus, candidates=candidates))
 
 
 def _shares(covered: Coverage) -> dict[int, float]:
@@ -105,9 +113,9 @@ postings = st.lists(st.lists(st.integers(1, 60), unique=True), min_size=1, max_s
 @given(postings)
 def test_terms_that_come_too_late_change_nothing_among_the_best(found: list[list[int]]) -> None:
     few = 5
-    whole = _shares(scoring.coverage(found, CORPUS))
+    whole = _shares(coverage(found, CORPUS))
 
-    some = _shares(scoring.coverage(found, CORPUS, candidates=few))
+    some = _shares(coverage(found, CORPUS, candidates=few))
 
     assert some == {id_: whole[id_] for id_ in some}
     assert sorted(some.values()) == pytest.approx(sorted(whole.values())[-few:])
