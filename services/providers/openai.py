@@ -31,7 +31,9 @@ class OpenAI:
     ) -> None:
         self._transport = transport
         self._url = f"{base_url}/chat/completions"
-        self._headers = {"authorization": f"Bearer {api_key}", "content-type": "application/json"}
+        self._headers = {"content-type": "application/json"}
+        if api_key:  # a server of one's own may want none
+            self._headers["authorization"] = f"Bearer {api_key}"
         self._model = model
         self._parameters: dict[str, object] = {
             "model": model,

@@ -77,3 +77,12 @@ async def test_an_empty_system_prompt_is_left_out(provider: OpenAI, upstream: Up
         {"role": "assistant", "content": "b"},
         {"role": "user", "content": "c"},
     ]
+
+
+async def test_a_server_that_wants_no_key_is_shown_none(
+    transport: Transport, upstream: Upstream, prompt: Prompt
+) -> None:
+    """An empty `Bearer` is a malformed header to some."""
+    await events_of(OpenAI(transport, api_key="", model=MODEL, base_url=upstream.url), prompt)
+
+    assert "authorization" not in upstream.requests[0].headers
