@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -158,62 +158,6 @@ async def test_a_memory_of_one_message_already_works_at_the_threshold(
     assert best.relevance >= 0.7
 
 
-async def test_an_empty_database_is_prepared_by_the_first_call(bare_database: Database) -> None:
-    async with asyncio.TaskGroup() as group:
-        for session in ("a", "b", "c"):
-            group.create_task(
-                EmbeddedMemory(bare_database).add(turn("pancakes", session=session), "")
-            )
-
-    assert len(await _texts(EmbeddedMemory(bare_database), "pancakes")) == 3
-
-
-async def test_turns_added_at_once_all_find_their_place(embedded: EmbeddedMemory) -> None:
-    await embedded.prepare()
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(10):
-            at = MAY + timedelta(seconds=number)
-            group.create_task(embedded.add(turn(f"waffle {number}", at=at), "waffle"))
-
-    assert len(await _texts(embedded, "waffle", limit=30)) == 20
-
-
-async def test_a_crowd_of_writers_on_a_database_as_it_comes_is_no_trouble(
-    loop: asyncio.AbstractEventLoop, tmp_path: Path
-) -> None:
-    """Without the service's own layer, each write opens the file and waits for the disk."""
-    async with Database(f"sqlite:///{tmp_path}/plain.db", timeout=0.1) as plain:
-        memory = EmbeddedMemory(plain)
-        async with asyncio.TaskGroup() as group:
-            for number in range(40):
-                group.create_task(memory.add(turn(f"waffle {number}"), ""))
-
-        assert len(await memory.search("alice", "waffle", limit=50)) == 40
-
-
-async def test_forgetting_erases_rows_and_index(
-    bare_database: Database, embedded: EmbeddedMemory
-) -> None:
-    await embedded.add(turn("swordfish", session="a"), "noted")
-    await embedded.add(turn("marlin", session="b"), "")
-    await embedded.forget("alice", "a")
-
-    assert await bare_database.fetch_val("SELECT count(*) FROM memory") == 1
-    assert await bare_database.fetch_val("SELECT messages FROM memory_owners") == 1
-    assert await bare_database.fetch_val("SELECT words FROM memory_owners") == 1
-
-    await embedded.forget("alice")
-
-    for table in ("memory", "memory_sessions", "memory_owners"):
-        assert await bare_database.fetch_val(f"SELECT count(*) FROM {table}") == 0
-    if bare_database.url.dialect == "sqlite":
-        assert await bare_database.fetch_val("SELECT count(*) FROM memory_terms") == 0
-        await bare_database.execute(
-            "INSERT INTO memory_index (memory_index) VALUES ('integrity-check')"
-        )
-
-
 async def test_a_frequent_word_still_counts_in_an_old_message(embedded: EmbeddedMemory) -> None:
     """More messages have it than are looked at closely, and all of them are newer."""
     await embedded.add(turn("the orchid needs water", session="old"), "")
@@ -291,20 +235,6 @@ async def _read_by_owner(database: Database) -> int:
         "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'memory_said_at'"
     )
     return entries
-
-
-async def test_text_a_database_refuses_is_kept_all_the_same(embedded: EmbeddedMemory) -> None:
-    await embedded.add(turn("pan\0cakes \ud800 and syrup"), "")
-
-    assert await _texts(embedded, "syrup") == ["pan\ufffdcakes \ufffd and syrup"]
-
-
-async def test_a_moment_without_a_time_zone_is_utc(embedded: EmbeddedMemory) -> None:
-    await embedded.add(turn("pancakes", at=datetime(2023, 5, 8, 13, 56)), "")  # noqa: DTZ001
-
-    [found] = await embedded.search("alice", "pancakes", limit=1)
-
-    assert found.said_at.isoformat() == "2023-05-08T13:56:00+00:00"
 
 
 async def test_a_question_of_many_words_is_answered(embedded: EmbeddedMemory) -> None:
@@ -385,44 +315,3 @@ async def test_both_databases_give_the_same_results(
         ("Melanie: You would be good at it", 0.8889),
         ("Caroline: Thanks! How are the kids?", 0.8569),
     ]
-
-
-async def test_what_is_added_again_counts_once_and_leaves_no_gap(
-    embedded: EmbeddedMemory, bare_database: Database
-) -> None:
-    """Counts weigh every term, and neighbours are those with the numbers before and after."""
-    said = [(turn(f"tea number {n}", at=MAY + timedelta(minutes=n)), "noted") for n in range(4)]
-    await embedded.add_all(said[:2])
-    counts = "SELECT messages, words FROM memory_owners"
-    before = await bare_database.fetch_all(counts)
-
-    await embedded.add_all(said[:2])
-    await embedded.add(*said[1])
-    after = await bare_database.fetch_all(counts)
-    await embedded.add_all(said[1:])
-
-    assert [(row["messages"], row["words"]) for row in (*before, *after)] == [(4, 8), (4, 8)]
-    rows = await bare_database.fetch_all("SELECT id & 16777215 AS number FROM memory ORDER BY id")
-    assert [row["number"] for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
-
-
-async def test_the_same_words_said_again_are_remembered_again(
-    embedded: EmbeddedMemory, bare_database: Database
-) -> None:
-    for n in range(2):
-        await embedded.add(turn("good morning", at=MAY + timedelta(microseconds=n)), "hello")
-
-    assert await bare_database.fetch_val("SELECT count(*) FROM memory") == 4
-
-
-async def test_a_turn_added_twice_at_once_is_remembered_once(
-    embedded: EmbeddedMemory, bare_database: Database
-) -> None:
-    """The first attempt may still be on its way in the server when it is given up here."""
-    await embedded.prepare()
-    async with asyncio.TaskGroup() as both:
-        for _ in range(4):
-            both.create_task(embedded.add(turn("marmalade"), "toast"))
-
-    assert await bare_database.fetch_val("SELECT count(*) FROM memory") == 2
-    assert await bare_database.fetch_val("SELECT messages FROM memory_owners") == 2
