@@ -13,8 +13,11 @@ RATE = 10  # tokens per second of each stream that is open besides
 ONE = script(rate=1)
 
 
-def run(rounds: int = 3, questions: int = 100) -> None:
-    """Ask the floor, the service and the naive peer in turn, *rounds* times."""
+def run(rounds: int = 3, questions: int = 100, pause: float = 0.01) -> None:
+    """Ask the floor, the service and the naive peer in turn, *rounds* times.
+
+    *pause* is in seconds, from one answer to the next question; without one, everybody's caches are warm.
+    """
     taken: dict[tuple[int, str], list[float]] = defaultdict(list)
     with bench() as start:
         upstream = start.upstream()
@@ -29,7 +32,7 @@ def run(rounds: int = 3, questions: int = 100) -> None:
                     server.settle()
                     # One stream open is the question itself.
                     load("open", target=target, count=streams - 1, script=endless)
-                    probed = load("probe", target=target, count=questions, script=ONE, gap=0.01)
+                    probed = load("probe", target=target, count=questions, script=ONE, gap=pause)
                     load("close")
                     taken[streams, target.kind] += probed["first_token"]
     rows = []
