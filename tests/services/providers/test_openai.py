@@ -253,6 +253,19 @@ async def test_what_is_no_count_neither_counts_nor_cuts_an_answer(
     assert said == [TextDelta("a"), TextDelta("b"), *([counted] if counted else [])]
 
 
+async def test_a_count_with_more_digits_than_python_reads_cuts_no_answer(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt
+) -> None:
+    usage = '{"prompt_tokens":5,"completion_tokens":%s}' % ("9" * 5000)
+    said = _raw(f'{{"choices":[{{"index":0,"delta":{{"content":"a"}}}}],"usage":{usage}}}')
+    upstream.plays(sends([said, chunk(reason="stop"), DONE]))
+
+    events = await events_of(provider, prompt)
+
+    so_far = Usage(5, 0, MODEL, estimated=True)
+    assert events == [TextDelta("a"), so_far, so_far, Finish("stop")]
+
+
 async def test_a_compressed_answer_is_read_although_nobody_asked_for_it(
     provider: OpenAI, upstream: Upstream, prompt: Prompt
 ) -> None:
