@@ -75,6 +75,7 @@ async def test_what_one_read_brings_is_one_batch(
     [
         ("stop", "stop"),
         ("length", "length"),
+        ("model_length", "length"),
         ("content_filter", "content_filter"),
         ("tool_calls", "stop"),
         ("function_call", "stop"),

@@ -118,7 +118,7 @@ def provider(transport: Transport, upstream: Upstream) -> OpenAI:
             pytest.param(
                 sends([*said, chunk(reason=reason), DONE]), text, ProviderUnavailable, id=reason
             )
-            for reason in ("error", "insufficient_system_resource")
+            for reason in ("error", "insufficient_system_resource", "abort")
             for said, text in (([], ""), ([chunk("Hel")], "Hel"))
         ),
         pytest.param(refuses(500), "", ProviderUnavailable, id="500"),
