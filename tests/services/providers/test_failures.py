@@ -43,12 +43,17 @@ def test_the_status_decides_the_class_and_whether_a_retry_helps(
     assert error.phase == "headers"
 
 
-def test_a_used_up_quota_is_a_rate_limit_that_no_retry_helps() -> None:
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, ProviderRateLimited), (503, ProviderUnavailable)]
+)
+def test_no_retry_helps_a_used_up_quota_whatever_the_status(
+    status: int, kind: type[ProviderError]
+) -> None:
     body = b'{"error":{"message":"...","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}'
 
-    error = http_failure("openai", 429, {}, body)
+    error = http_failure("openai", status, {}, body)
 
-    assert isinstance(error, ProviderRateLimited)
+    assert type(error) is kind
     assert not error.retryable
 
 
