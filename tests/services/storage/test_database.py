@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from postgres import PostgresServer
 
 from services.storage.database import (
     BadDatabaseUrl,
@@ -203,6 +204,19 @@ async def test_queries_and_their_arguments_are_never_logged(
         await database.fetch_val("SELECT :text", {"text": "my diary"})
 
     assert "my diary" not in caplog.text
+
+
+async def test_an_outage_is_not_logged_by_the_driver(
+    postgres_server: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It logged a traceback a minute, all night, of a service that nobody used."""
+    async with open_database(postgres_url) as database:
+        await asyncio.to_thread(postgres_server.kill)
+        await asyncio.to_thread(postgres_server.start)
+
+        assert await database.fetch_val("SELECT 1") == 1
+
+    assert [line for line in caplog.records if line.name.startswith("asyncpg")] == []
 
 
 async def test_what_is_committed_is_in_the_file(tmp_path: Path) -> None:
