@@ -39,7 +39,7 @@ def _database(url: SecretStr) -> SecretStr:
     parts = urlsplit(url.get_secret_value())
     if parts.scheme == "sqlite" and len(parts.path) > 1:
         return url
-    if parts.scheme in ("postgres", "postgresql") and len(parts.path) > 1:
+    if parts.scheme in ("postgres", "postgresql", "postgresql+asyncpg") and len(parts.path) > 1:
         return url
     raise ValueError
 

@@ -149,9 +149,15 @@ def test_an_origin_that_no_browser_sends_is_refused(never_sent):
     assert refusal(CORS_ORIGINS=never_sent).startswith("CORS_ORIGINS: must be")
 
 
-def test_a_postgres_socket_in_the_query_is_a_database_url():
-    url = "postgresql://postgres:@/postgres?host=/run/postgresql"
-
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://me:word@host.railway.internal:5432/railway",
+        "postgresql://postgres:@/postgres?host=/run/postgresql",
+        "postgresql+asyncpg://me:word@host/name",
+    ],
+)
+def test_every_form_of_a_postgres_url_that_storage_takes_is_a_database_url(url):
     settings = Settings.from_env({"DATABASE_URL": url})
 
     assert settings.storage.database_url.get_secret_value() == url
