@@ -75,7 +75,7 @@ def test_lists_are_split_at_commas():
         (
             "OPENAI_BASE_URL",
             "http://h:99999",
-            "OPENAI_BASE_URL: must be an http:// or https:// URL",
+            "OPENAI_BASE_URL: must be an http:// or https:// URL without a query",
         ),
         # As Python gives the bytes of a Latin-1 terminal.
         ("JWT_SECRET", "gehe\udcefm" * 8, "JWT_SECRET: must be text in UTF-8"),
@@ -114,6 +114,13 @@ def test_urls_lose_their_trailing_slash():
     settings = Settings.from_env({"OPENAI_BASE_URL": "http://localhost:8000/v1/"})
 
     assert settings.openai.base_url == "http://localhost:8000/v1"
+
+
+@pytest.mark.parametrize("end", ["?api-version=1", "/?", "#v1"])
+def test_an_address_to_which_paths_are_added_has_no_query(end):
+    """Every request went to `/v1?api-version=1/chat/completions`, and the start said nothing."""
+    for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "ZEP_BASE_URL", "SUPABASE_URL"):
+        assert refusal(**{name: f"https://a.example/v1{end}"}).startswith(f"{name}: must be")
 
 
 @pytest.mark.parametrize(
