@@ -59,7 +59,7 @@ class OpenAI:
 
     def stream(self, prompt: Prompt) -> Batches:
         """One request; see `Provider.stream`."""
-        messages = [{"role": said.role, "content": said.content} for said in prompt.alternating]
+        messages: list[object] = [*prompt.alternating]
         if prompt.system:
             messages.insert(0, {"role": "system", "content": prompt.system})
         return converse(

@@ -35,11 +35,6 @@ def _said(text: str, **fields: object) -> bytes:
     return data({"choices": [{"delta": {"content": text}}], **fields})
 
 
-@pytest.fixture
-def provider(transport: Transport, upstream: Upstream) -> OpenAI:
-    return OpenAI(transport, api_key="sk-planted", model=MODEL, base_url=upstream.url)
-
-
 async def test_an_answer_becomes_connected_text_usage_finish(
     provider: OpenAI, upstream: Upstream, prompt: Prompt
 ) -> None:
