@@ -195,6 +195,18 @@ async def test_every_finish_reason_has_its_word(
             id="a model's name that no database takes",
         ),
         pytest.param(
+            [
+                chunk("a"),
+                chunk(reason="stop"),
+                _said("", model="m" * 200, usage=COUNTED),
+                _said("", model="m" * 201, usage=COUNTED),
+                DONE,
+                DONE,
+            ],
+            [TextDelta("a"), Usage(5, 2, "m" * 200), Finish("stop")],
+            id="a model's name without end, and the end twice",
+        ),
+        pytest.param(
             [chunk("é😀\u2028\r\n\n\ndata: x"), chunk(reason="stop"), DONE],
             [TextDelta("é😀\u2028\r\n\n\ndata: x"), Finish("stop")],
             id="any text",
