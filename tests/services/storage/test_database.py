@@ -149,6 +149,7 @@ def _refuse_tls(listener: socket.socket) -> bytes:
         ("sqlite:///", "sqlite:///path"),
         ("sqlite://chat.db", "sqlite:///path"),
         ("sqlite:///chat.db?mode=ro", "sqlite:///path"),
+        ("sqlite:///chat#2.db", "sqlite:///path"),
         ("sqlite:///:memory:", "in-memory"),
         ("postgres://user:se/cret@host/chat", "percent-encoded"),
         ("postgres://user:pass@host:99999/chat", "percent-encoded"),
