@@ -118,6 +118,21 @@ async def test_behind_a_pooler_by_transaction_nothing_is_left_prepared(
     assert found == prepared
 
 
+@pytest.mark.parametrize(
+    ("query", "mode"),
+    [
+        ("sslmode=no-verify", "require"),
+        ("ssl=true", "require"),
+        ("ssl=false", "disable"),
+        ("ssl=true&sslmode=verify-full", "verify-full"),
+    ],
+)
+def test_what_others_call_a_way_of_tls_is_called_as_libpq_does(query: str, mode: str) -> None:
+    database = database_at(f"postgres://user:pass@host/railway?{query}")
+
+    assert database.url.options == {"sslmode": mode}
+
+
 async def test_sslmode_require_is_obeyed() -> None:
     """`databases` alone ignores it, and goes on in the clear when the server has no TLS."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
