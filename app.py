@@ -197,7 +197,9 @@ def _read_every_body(app: ChatApp) -> None:
 
 def _one_line(failure: Exception) -> str:
     named = isinstance(failure, BadSetting | BadDatabaseUrl)  # these name the variable themselves
-    return str(failure) if named else f"DATABASE_URL: {failure}"
+    # A driver may have given its own words a hint, below them.
+    told = " ".join(str(failure).split())
+    return told if named else f"DATABASE_URL: {told}"
 
 
 if __name__ == "__main__":

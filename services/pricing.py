@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Context, Decimal, Inexact
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,6 +103,8 @@ class Prices:
         """
         try:
             content = json.loads(path.read_text("utf-8"), parse_float=Decimal, parse_int=Decimal)
+        except InvalidOperation as exc:
+            raise BadPriceFile(f"{path}: a number has too large an exponent") from exc
         except (OSError, ValueError, RecursionError) as exc:
             raise BadPriceFile(f"{path}: {exc}") from exc
         if not isinstance(content, dict):

@@ -12,7 +12,7 @@ Role: TypeAlias = Literal["user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing that was said."""
+    """One thing that was said. Its fields are named as in every provider's dialect."""
 
     role: Role
     content: str

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from settings.values import (
+    BaseUrl,
     Count,
     DatabaseUrl,
     HeaderSecret,
@@ -125,7 +126,7 @@ class Supabase(Section):
     title = "Supabase"
     prefix = "SUPABASE_"
 
-    url: Url | None = Field(
+    url: BaseUrl | None = Field(
         None,
         description="Project URL; its key set and issuer are used unless `JWT_JWKS_URL` or `JWT_ISSUER` is set.",
     )
@@ -211,7 +212,7 @@ class Provider(Section):
     temperature: float | None = Field(
         None, ge=0, le=2, description="Sampling temperature; unset: the provider's."
     )
-    base_url: Url
+    base_url: BaseUrl
 
     @property
     def at_its_vendor(self) -> bool:
@@ -227,7 +228,9 @@ class OpenAI(Provider):
     prefix = "OPENAI_"
     vendor = "openai.com"
 
-    base_url: Url = Field("https://api.openai.com/v1", description="Where the API is, up to `/v1`.")
+    base_url: BaseUrl = Field(
+        "https://api.openai.com/v1", description="Where the API is, up to `/v1`."
+    )
     model: str = Field("gpt-4o-mini", min_length=1, description="Model to ask.")
 
 
@@ -238,7 +241,7 @@ class Anthropic(Provider):
     prefix = "ANTHROPIC_"
     vendor = "anthropic.com"
 
-    base_url: Url = Field(
+    base_url: BaseUrl = Field(
         "https://api.anthropic.com/v1", description="Where the API is, up to `/v1`."
     )
     model: str = Field("claude-haiku-4-5", min_length=1, description="Model to ask.")
@@ -270,7 +273,7 @@ class Zep(Section):
     api_key: HeaderSecret | None = Field(
         None, description="Zep API key; Zep is used when it is set."
     )
-    base_url: Url = Field("https://api.getzep.com/api/v4", description="Where Zep's API v4 is.")
+    base_url: BaseUrl = Field("https://api.getzep.com/api/v4", description="Where Zep's API v4 is.")
 
 
 class Limits(Section):

@@ -20,6 +20,12 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _base_url(text: str) -> str:
+    if "?" in text or "#" in text:
+        raise ValueError
+    return _url(text)
+
+
 def _origin(text: str) -> str:
     if text == "*":
         return text
@@ -39,7 +45,7 @@ def _database(url: SecretStr) -> SecretStr:
     parts = urlsplit(url.get_secret_value())
     if parts.scheme == "sqlite" and len(parts.path) > 1:
         return url
-    if parts.scheme in ("postgres", "postgresql") and len(parts.path) > 1:
+    if parts.scheme in ("postgres", "postgresql", "postgresql+asyncpg") and len(parts.path) > 1:
         return url
     raise ValueError
 
@@ -67,6 +73,9 @@ def _has_space(text: str) -> bool:
 Milliseconds: TypeAlias = Annotated[int, Field(ge=1, le=86_400_000)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Url: TypeAlias = Annotated[str, AfterValidator(_url), Allowed("an http:// or https:// URL")]
+BaseUrl: TypeAlias = Annotated[
+    str, AfterValidator(_base_url), Allowed("an http:// or https:// URL without a query")
+]
 Origin: TypeAlias = Annotated[
     str, AfterValidator(_origin), Allowed("origins such as https://app.example.com, or *")
 ]

@@ -51,12 +51,7 @@ class Anthropic:
 
     def stream(self, prompt: Prompt) -> Batches:
         """One request; see `Provider.stream`."""
-        request = {
-            **self._parameters,
-            "messages": [
-                {"role": said.role, "content": said.content} for said in prompt.alternating
-            ],
-        }
+        request = {**self._parameters, "messages": prompt.alternating}
         if prompt.system:
             request["system"] = prompt.system
         return converse(

@@ -35,7 +35,7 @@ def http_failure(
     """The error that an answer other than 200 stands for.
 
     *headers* must find names in any case. The policy is the OpenAI SDK's: 408, 409, 429 and 5xx
-    may be retried, a used-up quota may not, and `x-should-retry` has the last word.
+    may be retried, a used-up quota may not whatever its status, and `x-should-retry` has the last word.
     """
     failure = _classified(
         provider, status, _identifiers(_json(body)), phase="headers", said="answered HTTP"
@@ -119,19 +119,15 @@ def _classified(
     provider: str, status: int, identifiers: tuple[str, ...], *, phase: Phase, said: str
 ) -> ProviderError:
     message = " ".join(dict.fromkeys((said, str(status), *identifiers)))
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return ProviderRateLimited(
-            provider,
-            message,
-            phase=phase,
-            status=status,
-            retryable="insufficient_quota" not in identifiers,
-        )
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRYABLE:
-        return ProviderUnavailable(provider, message, phase=phase, status=status)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         message += ": check the API key"
-    return ProviderRejected(provider, message, phase=phase, status=status, retryable=False)
+    kind: type[ProviderError] = ProviderRejected
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = ProviderRateLimited
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRYABLE:
+        kind = ProviderUnavailable
+    retryable = kind is not ProviderRejected and "insufficient_quota" not in identifiers
+    return kind(provider, message, phase=phase, status=status, retryable=retryable)
 
 
 def _json(body: bytes) -> object:

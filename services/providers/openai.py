@@ -59,7 +59,7 @@ class OpenAI:
 
     def stream(self, prompt: Prompt) -> Batches:
         """One request; see `Provider.stream`."""
-        messages = [{"role": said.role, "content": said.content} for said in prompt.alternating]
+        messages: list[object] = [*prompt.alternating]
         if prompt.system:
             messages.insert(0, {"role": "system", "content": prompt.system})
         return converse(
@@ -133,13 +133,15 @@ class OpenAIAnswer(EventAnswer["_Chunk"]):
 _REASONS: Final[dict[str, FinishReason]] = {
     "stop": "stop",
     "length": "length",
+    "model_length": "length",  # Mistral's, for the end of its context
     "content_filter": "content_filter",
     "tool_calls": "stop",
     "function_call": "stop",
 }
 
-# OpenRouter ends with the first, beside the error itself; DeepSeek with the second, and without one.
-_FAILURES: Final = frozenset({"error", "insufficient_system_resource"})
+# OpenRouter ends with the first, beside the error itself; DeepSeek with the second, and without one. vLLM and SGLang
+# end with the third what they cut themselves (https://github.com/vllm-project/vllm/issues/57082).
+_FAILURES: Final = frozenset({"error", "insufficient_system_resource", "abort"})
 
 
 class _Delta(msgspec.Struct, gc=False):

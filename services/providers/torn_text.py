@@ -11,8 +11,13 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def decode_leniently(event: bytes, kind: type[T]) -> T:
-    """*event* as *kind*, with half surrogate pairs in its text, which msgspec refuses. Raises ValueError."""
-    return msgspec.convert(json.loads(event.decode()), kind)
+    """*event* as *kind*, with what msgspec refuses: half surrogate pairs in its text, endless integers. Raises ValueError."""
+    return msgspec.convert(json.loads(event.decode(), parse_int=_integer), kind)
+
+
+def _integer(digits: str) -> int | float:
+    # Python itself refuses more than 4,300 digits. No count has more than 19.
+    return int(digits) if len(digits) < 20 else float(digits)
 
 
 class TornText:

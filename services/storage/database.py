@@ -54,6 +54,9 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     # Both log every query with its arguments, which are people's messages, at DEBUG.
     for name in ("databases", "aiosqlite"):
         logging.getLogger(name).setLevel(logging.INFO)
+    # Its only warning is a traceback for each connection it tries to have back during an outage, also
+    # when nobody asks for one. Who needs the database says once that it is away.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     database = database_at(url)
     try:
         try:
@@ -90,7 +93,7 @@ def database_at(url: str) -> Database:
 def _sqlite(url: str) -> Database:
     parts = urlsplit(url)
     path = unquote(parts.path.removeprefix("/"))
-    if parts.netloc or parts.query or not path:
+    if parts.netloc or parts.query or parts.fragment or not path:
         raise BadDatabaseUrl(
             "DATABASE_URL: SQLite takes sqlite:///path, without host or parameters"
         )

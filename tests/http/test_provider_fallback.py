@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chat_client import ChatClient, events, texts
-from replies import anthropic, refuses
+from replies import anthropic, hangs, refuses
 from telemetry_rows import rows_of
 from upstream import Upstream
 
@@ -52,6 +52,32 @@ async def test_a_wrong_key_sends_turns_to_the_next_provider_and_soon_straight_th
     assert [line["provider"] for line in warnings if line["message"].endswith("opened")] == [
         "openai"
     ]
+
+
+async def test_a_provider_with_little_time_leaves_the_next_one_its_own(
+    serving: Callable[..., Any],
+    upstream: Upstream,
+    environment: dict[str, str],
+    asking: dict[str, str],
+) -> None:
+    upstream.plays(hangs())
+    async with Upstream() as other:
+        other.plays(anthropic("Hello", " world"))
+        client: ChatClient = await serving(
+            asking
+            | {
+                "PROVIDERS": "openai,anthropic",
+                "OPENAI_TOTAL_TIMEOUT_MS": "100",
+                "ANTHROPIC_API_KEY": "planted-too",
+                "ANTHROPIC_BASE_URL": other.url,
+            }
+        )
+
+        reply = await client.ask("hi")
+        ((_, row),) = await rows_of(environment["DATABASE_URL"], 1)
+
+    assert texts(reply.body) == TOLD
+    assert (row["provider"], row["provider_retry_count"]) == ("anthropic", 1)
 
 
 async def test_when_both_fail_the_row_has_the_names_of_the_last(

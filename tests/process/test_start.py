@@ -86,6 +86,7 @@ def refused(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
         ({"DATABASE_URL": "mysql://user:short@db/chat"}, "DATABASE_URL"),
         ({"DATABASE_URL": "sqlite:////proc/nowhere/chat.db"}, "DATABASE_URL"),
         ({"DATABASE_URL": "postgres://user:short@127.0.0.1:1/chat"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgres://u:short@h/chat?sslmode=verify-full"}, "DATABASE_URL"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

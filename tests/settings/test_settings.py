@@ -75,7 +75,7 @@ def test_lists_are_split_at_commas():
         (
             "OPENAI_BASE_URL",
             "http://h:99999",
-            "OPENAI_BASE_URL: must be an http:// or https:// URL",
+            "OPENAI_BASE_URL: must be an http:// or https:// URL without a query",
         ),
         # As Python gives the bytes of a Latin-1 terminal.
         ("JWT_SECRET", "gehe\udcefm" * 8, "JWT_SECRET: must be text in UTF-8"),
@@ -116,6 +116,13 @@ def test_urls_lose_their_trailing_slash():
     assert settings.openai.base_url == "http://localhost:8000/v1"
 
 
+@pytest.mark.parametrize("end", ["?api-version=1", "/?", "#v1"])
+def test_an_address_to_which_paths_are_added_has_no_query(end):
+    """Every request went to `/v1?api-version=1/chat/completions`, and the start said nothing."""
+    for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "ZEP_BASE_URL", "SUPABASE_URL"):
+        assert refusal(**{name: f"https://a.example/v1{end}"}).startswith(f"{name}: must be")
+
+
 @pytest.mark.parametrize(
     ("given", "sent"),
     [
@@ -149,9 +156,15 @@ def test_an_origin_that_no_browser_sends_is_refused(never_sent):
     assert refusal(CORS_ORIGINS=never_sent).startswith("CORS_ORIGINS: must be")
 
 
-def test_a_postgres_socket_in_the_query_is_a_database_url():
-    url = "postgresql://postgres:@/postgres?host=/run/postgresql"
-
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://me:word@host.railway.internal:5432/railway",
+        "postgresql://postgres:@/postgres?host=/run/postgresql",
+        "postgresql+asyncpg://me:word@host/name",
+    ],
+)
+def test_every_form_of_a_postgres_url_that_storage_takes_is_a_database_url(url):
     settings = Settings.from_env({"DATABASE_URL": url})
 
     assert settings.storage.database_url.get_secret_value() == url

@@ -81,6 +81,9 @@ async def _apply(migration: Migration, connection: Connection, run: _Script) -> 
 
 async def _on_postgres(connection: Connection, script: str) -> None:
     raw: asyncpg.Connection = connection.raw_connection
+    # In any other isolation, which a database may have by default, what others did while this one
+    # waited for the lock would not be seen.
+    await raw.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     await raw.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     # Without arguments, asyncpg sends the text as it is and the server splits it.
     await raw.execute(script)

@@ -215,6 +215,7 @@ def test_a_price_file_adds_and_overrides(tmp_path: Path) -> None:
         ('{"m": {"input": "0.15", "output": 2}}', "m: input must be a number"),
         ('{"m": {"input": true, "output": 2}}', "m: input must be a number"),
         ('{"m": {"input": 1, "cached_input": null, "output": 2}}', "m: cached_input must be"),
+        ('{"m": {"input": 1e9999999999999999999, "output": 2}}', "exponent"),
         ("[" * 100_000, "recursion"),
     ],
 )

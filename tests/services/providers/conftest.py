@@ -11,6 +11,7 @@ import pytest
 from answers import Reading
 from upstream import Upstream
 
+from services.providers.openai import OpenAI
 from services.providers.transport import Transport
 from services.turn import Message, Prompt
 
@@ -33,6 +34,12 @@ async def transport(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Transport]
     """Connections with patience for everything."""
     async with Transport("openai", max_sockets=3) as transport:
         yield transport
+
+
+@pytest.fixture
+def provider(transport: Transport, upstream: Upstream) -> OpenAI:
+    """OpenAI's dialect at `upstream`; a module that tests another one has its own."""
+    return OpenAI(transport, api_key="sk-planted", model="gpt-4o-mini", base_url=upstream.url)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from answers import events_of, failure_of
-from dialects import anthropic_delta, anthropic_event, anthropic_events
+from dialects import DONE, anthropic_delta, anthropic_event, anthropic_events
 from replies import anthropic, drips, refuses, sends_at_once
 from upstream import Script, Upstream, sends
 
@@ -191,6 +191,18 @@ async def test_every_stop_reason_has_its_word(
             ],
             [TextDelta("a"), Usage(5, 2, MODEL), Finish("stop")],
             id="a model's name that no database takes",
+        ),
+        pytest.param(
+            [
+                anthropic_delta("a"),
+                anthropic_event("message_delta", delta={"stop_reason": "end_turn"}),
+                anthropic_event("message_stop"),
+                anthropic_event("message_stop"),
+                DONE,
+                anthropic_delta("b"),
+            ],
+            [TextDelta("a"), Finish("stop")],
+            id="what comes after the end",
         ),
         pytest.param(
             [

@@ -43,12 +43,17 @@ def test_the_status_decides_the_class_and_whether_a_retry_helps(
     assert error.phase == "headers"
 
 
-def test_a_used_up_quota_is_a_rate_limit_that_no_retry_helps() -> None:
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, ProviderRateLimited), (503, ProviderUnavailable)]
+)
+def test_no_retry_helps_a_used_up_quota_whatever_the_status(
+    status: int, kind: type[ProviderError]
+) -> None:
     body = b'{"error":{"message":"...","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}'
 
-    error = http_failure("openai", 429, {}, body)
+    error = http_failure("openai", status, {}, body)
 
-    assert isinstance(error, ProviderRateLimited)
+    assert type(error) is kind
     assert not error.retryable
 
 
@@ -78,7 +83,8 @@ def test_x_should_retry_has_the_last_word(status: int, header: str, retryable: b
         ({"retry-after": "1e306"}, None),
         ({"retry-after": "-0.0"}, None),
         ({"retry-after-ms": "0", "retry-after": "9"}, 9.0),
-        ({"retry-after": "2592000"}, 2_592_000.0),
+        ({"retry-after": "2678400"}, 2_678_400.0),
+        ({"retry-after": "2678401"}, None),
         ({"retry-after": ""}, None),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
         ({"retry-after": "Wed, 99 Oct 2015 07:28:00 GMT"}, None),
@@ -91,10 +97,11 @@ def test_a_wait_is_read_in_every_form_and_nonsense_is_none(
     assert retry_after(headers) == delay
 
 
-def test_a_wait_given_as_a_date_is_the_time_until_then() -> None:
+@pytest.mark.parametrize("zone", ["GMT", "+0000", "-0000", ""])
+def test_a_wait_given_as_a_date_is_the_time_until_then(zone: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
 
-    delay = retry_after({"retry-after": date})
+    delay = retry_after({"retry-after": date.replace("GMT", zone)})
 
     assert delay is not None
     assert 58 < delay <= 60
@@ -106,6 +113,7 @@ def test_a_wait_given_as_a_date_is_the_time_until_then() -> None:
         ({"type": "overloaded_error", "message": "Overloaded"}, ProviderUnavailable, 529),
         ({"type": "rate_limit_error", "message": "..."}, ProviderRateLimited, 429),
         ({"code": "rate_limit_exceeded"}, ProviderRateLimited, 429),
+        ({"code": "insufficient_quota"}, ProviderRateLimited, 429),
         ({"code": 502, "message": "bad gateway"}, ProviderUnavailable, 502),
         ({"code": "400"}, ProviderRejected, 400),
         ({"type": "server_error", "code": None}, ProviderUnavailable, 500),

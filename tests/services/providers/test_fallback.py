@@ -136,9 +136,10 @@ async def test_a_request_it_will_not_take_says_nothing_about_the_provider(prompt
     assert len(a.prompts) == 3
 
 
-async def test_an_account_without_credit_is_left_alone_like_a_wrong_key(prompt: Prompt) -> None:
-    """OpenRouter answers 402 until somebody pays."""
-    a, b = Attempts([rejected(402)], name="a"), Attempts(PLAN_B, name="b")
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+async def test_an_account_that_is_served_nothing_is_left_alone(prompt: Prompt, status: int) -> None:
+    """OpenRouter answers 402 until somebody pays, and everybody 404 for a model that is gone."""
+    a, b = Attempts([rejected(status)], name="a"), Attempts(PLAN_B, name="b")
     provider = Fallback([a, b], failures=1, cooldown=60)
 
     for _ in range(3):
@@ -167,6 +168,18 @@ async def test_when_every_breaker_is_open_the_last_one_is_asked_all_the_same(
     await failure_of(provider, prompt)
 
     assert (len(a.prompts), len(b.prompts)) == (1, 2)
+
+
+async def test_the_last_one_is_left_alone_as_well_when_another_was_asked(prompt: Prompt) -> None:
+    a, b = Attempts([broken()], [rejected(400)], name="a"), Attempts([broken()], name="b")
+    provider = Fallback([a, b], failures=1, cooldown=60)
+    await failure_of(provider, prompt)
+    provider.breakers["a"].succeeded()
+
+    _, error = await failure_of(provider, prompt)
+
+    assert isinstance(error, ProviderRejected)
+    assert (len(a.prompts), len(b.prompts)) == (2, 1)
 
 
 async def test_closing_the_wrapper_closes_what_it_wraps(prompt: Prompt) -> None:
@@ -198,6 +211,17 @@ def test_a_breaker_opens_after_failures_in_a_row_only() -> None:
     assert not breaker.is_open
     breaker.failed()
     assert breaker.is_open
+
+
+def test_a_breaker_tells_once_that_it_opened_and_once_that_it_closed() -> None:
+    """Each is a line in the log, whatever was still under way."""
+    breaker = Breaker(failures=2)
+
+    opened = [breaker.failed() for _ in range(4)]
+    closed = [breaker.succeeded() for _ in range(2)]
+
+    assert opened == [False, True, False, False]
+    assert closed == [True, False]
 
 
 def test_an_open_breaker_admits_one_probe_per_cooldown_until_one_succeeds() -> None:

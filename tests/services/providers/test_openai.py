@@ -35,11 +35,6 @@ def _said(text: str, **fields: object) -> bytes:
     return data({"choices": [{"delta": {"content": text}}], **fields})
 
 
-@pytest.fixture
-def provider(transport: Transport, upstream: Upstream) -> OpenAI:
-    return OpenAI(transport, api_key="sk-planted", model=MODEL, base_url=upstream.url)
-
-
 async def test_an_answer_becomes_connected_text_usage_finish(
     provider: OpenAI, upstream: Upstream, prompt: Prompt
 ) -> None:
@@ -75,6 +70,7 @@ async def test_what_one_read_brings_is_one_batch(
     [
         ("stop", "stop"),
         ("length", "length"),
+        ("model_length", "length"),
         ("content_filter", "content_filter"),
         ("tool_calls", "stop"),
         ("function_call", "stop"),
@@ -199,6 +195,18 @@ async def test_every_finish_reason_has_its_word(
             id="a model's name that no database takes",
         ),
         pytest.param(
+            [
+                chunk("a"),
+                chunk(reason="stop"),
+                _said("", model="m" * 200, usage=COUNTED),
+                _said("", model="m" * 201, usage=COUNTED),
+                DONE,
+                DONE,
+            ],
+            [TextDelta("a"), Usage(5, 2, "m" * 200), Finish("stop")],
+            id="a model's name without end, and the end twice",
+        ),
+        pytest.param(
             [chunk("é😀\u2028\r\n\n\ndata: x"), chunk(reason="stop"), DONE],
             [TextDelta("é😀\u2028\r\n\n\ndata: x"), Finish("stop")],
             id="any text",
@@ -251,6 +259,19 @@ async def test_what_is_no_count_neither_counts_nor_cuts_an_answer(
 
     assert finish == Finish("stop")
     assert said == [TextDelta("a"), TextDelta("b"), *([counted] if counted else [])]
+
+
+async def test_a_count_with_more_digits_than_python_reads_cuts_no_answer(
+    provider: OpenAI, upstream: Upstream, prompt: Prompt
+) -> None:
+    usage = '{"prompt_tokens":5,"completion_tokens":%s}' % ("9" * 5000)
+    said = _raw(f'{{"choices":[{{"index":0,"delta":{{"content":"a"}}}}],"usage":{usage}}}')
+    upstream.plays(sends([said, chunk(reason="stop"), DONE]))
+
+    events = await events_of(provider, prompt)
+
+    so_far = Usage(5, 0, MODEL, estimated=True)
+    assert events == [TextDelta("a"), so_far, so_far, Finish("stop")]
 
 
 async def test_a_compressed_answer_is_read_although_nobody_asked_for_it(

@@ -20,17 +20,9 @@ from services.errors import (
 )
 from services.events import Finish, TextDelta
 from services.providers.openai import OpenAI
-from services.providers.transport import Transport
 from services.turn import Prompt
 
 pytestmark = pytest.mark.usefixtures("reading")
-
-MODEL = "gpt-4o-mini"
-
-
-@pytest.fixture
-def provider(transport: Transport, upstream: Upstream) -> OpenAI:
-    return OpenAI(transport, api_key="sk-planted", model=MODEL, base_url=upstream.url)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +110,7 @@ def provider(transport: Transport, upstream: Upstream) -> OpenAI:
             pytest.param(
                 sends([*said, chunk(reason=reason), DONE]), text, ProviderUnavailable, id=reason
             )
-            for reason in ("error", "insufficient_system_resource")
+            for reason in ("error", "insufficient_system_resource", "abort")
             for said, text in (([], ""), ([chunk("Hel")], "Hel"))
         ),
         pytest.param(refuses(500), "", ProviderUnavailable, id="500"),

@@ -15,11 +15,6 @@ pytestmark = pytest.mark.usefixtures("reading")
 MODEL = "gpt-4o-mini"
 
 
-@pytest.fixture
-def provider(transport: Transport, upstream: Upstream) -> OpenAI:
-    return OpenAI(transport, api_key="sk-planted", model=MODEL, base_url=upstream.url)
-
-
 async def test_the_request_is_what_openai_takes(
     transport: Transport, upstream: Upstream, prompt: Prompt
 ) -> None:

@@ -82,6 +82,7 @@ async def test_waits_double_up_to_sixteen_times_the_base_less_a_quarter_at_most(
     delays = [event.delay for event in events if isinstance(event, Retry)]
     for delay, longest in zip(delays, [1, 2, 4, 8, 16, 16, 16], strict=True):
         assert 0.75 * longest <= delay * 1000 <= longest
+    assert len(set(delays[-3:])) == 3  # or callers that failed together would come back together
 
 
 async def test_the_server_s_wait_goes_before_our_own(prompt: Prompt) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from postgres import PostgresServer
 
 from services.storage.database import (
     BadDatabaseUrl,
@@ -117,6 +118,21 @@ async def test_behind_a_pooler_by_transaction_nothing_is_left_prepared(
     assert found == prepared
 
 
+@pytest.mark.parametrize(
+    ("query", "mode"),
+    [
+        ("sslmode=no-verify", "require"),
+        ("ssl=true", "require"),
+        ("ssl=false", "disable"),
+        ("ssl=true&sslmode=verify-full", "verify-full"),
+    ],
+)
+def test_what_others_call_a_way_of_tls_is_called_as_libpq_does(query: str, mode: str) -> None:
+    database = database_at(f"postgres://user:pass@host/railway?{query}")
+
+    assert database.url.options == {"sslmode": mode}
+
+
 async def test_sslmode_require_is_obeyed() -> None:
     """`databases` alone ignores it, and goes on in the clear when the server has no TLS."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -148,6 +164,7 @@ def _refuse_tls(listener: socket.socket) -> bytes:
         ("sqlite:///", "sqlite:///path"),
         ("sqlite://chat.db", "sqlite:///path"),
         ("sqlite:///chat.db?mode=ro", "sqlite:///path"),
+        ("sqlite:///chat#2.db", "sqlite:///path"),
         ("sqlite:///:memory:", "in-memory"),
         ("postgres://user:se/cret@host/chat", "percent-encoded"),
         ("postgres://user:pass@host:99999/chat", "percent-encoded"),
@@ -203,6 +220,19 @@ async def test_queries_and_their_arguments_are_never_logged(
         await database.fetch_val("SELECT :text", {"text": "my diary"})
 
     assert "my diary" not in caplog.text
+
+
+async def test_an_outage_is_not_logged_by_the_driver(
+    postgres_server: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It logged a traceback a minute, all night, of a service that nobody used."""
+    async with open_database(postgres_url) as database:
+        await asyncio.to_thread(postgres_server.kill)
+        await asyncio.to_thread(postgres_server.start)
+
+        assert await database.fetch_val("SELECT 1") == 1
+
+    assert [line for line in caplog.records if line.name.startswith("asyncpg")] == []
 
 
 async def test_what_is_committed_is_in_the_file(tmp_path: Path) -> None:

@@ -92,6 +92,30 @@ async def test_each_migration_runs_once_however_many_start_together(database_url
         assert await database.fetch_val("SELECT count(*) FROM note") == 1
 
 
+async def test_replicas_see_what_others_migrated_whatever_the_database_s_isolation(
+    postgres_url: str,
+) -> None:
+    """Those that had waited for the lock looked at the time before it, and failed: the table was there."""
+    name = postgres_url.partition("?")[0].rpartition("/")[2]
+    async with database_at(postgres_url) as owner:
+        await owner.execute(
+            f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"
+        )
+
+        async def replica() -> None:
+            async with database_at(postgres_url) as database:
+                await migrate(database, (NOTES,))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(4):
+                    group.create_task(replica())
+        finally:
+            await owner.execute(f"ALTER DATABASE {name} RESET ALL")  # others get it after this test
+
+        assert await _applied(owner) == ["0001_notes"]
+
+
 async def test_a_migration_cancelled_while_others_write_locks_nobody_out(
     loop: Any, tmp_path: Path
 ) -> None:
