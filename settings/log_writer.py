@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Protocol, TypeAlias
@@ -121,6 +122,8 @@ class LogWriter:
                 more = len(batch) == _BATCH
             except Empty:
                 more = True
+            # What was put off until nobody waits for it (`access_log`) still comes before what followed from it.
+            batch.sort(key=attrgetter("time"))
             yield batch
             if not more:
                 return

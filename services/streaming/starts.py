@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -18,7 +19,8 @@ class Starts:
     The event loop accepts one connection per turn (libuv since 1.45). If the answers of a thousand
     who connect together began as they came, a prompt, a provider's connection and first tokens
     for each would come before the first bytes of the last. A burst is over with the first turn in
-    which nothing was added; from then on *at_once* begin per turn, in order.
+    which nothing was added; from then on *at_once* begin per turn, in order. Nor is garbage
+    collected meanwhile, which took a tenth of the time until the last first bytes.
     """
 
     def __init__(self, at_once: int = AT_ONCE, patience: float = PATIENCE) -> None:
@@ -37,6 +39,7 @@ class Starts:
             self._waiting.append((loop.time(), partial(copy_context().run, begin)))
         else:
             self._turning = True
+            gc.disable()
             loop.call_soon(self._turn)
             begin()
 
@@ -44,6 +47,8 @@ class Starts:
         """Once per turn of the loop, from the one after something was added to the first idle one."""
         added, self._added = self._added, False
         self._turning = added or bool(self._waiting)
+        if not added:
+            gc.enable()
         if not self._turning:
             return
         loop = asyncio.get_running_loop()
@@ -52,4 +57,5 @@ class Starts:
             for _ in range(min(self._at_once, len(self._waiting))):
                 self._waiting.popleft()[1]()
         elif self._waiting and self._waiting[0][0] <= loop.time() - self._patience:
+            gc.enable()
             self._waiting.popleft()[1]()

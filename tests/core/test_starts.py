@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextvars import ContextVar
 from functools import partial
 from itertools import pairwise
@@ -56,6 +57,28 @@ async def test_an_endless_burst_does_not_keep_anybody_waiting(loop):
 
     assert len(begun) >= 10
     assert begun == sorted(begun)
+
+
+async def test_no_garbage_is_collected_until_a_burst_is_over(loop):
+    starts = Starts()
+
+    for _ in range(5):
+        starts.add(bool)
+        assert not gc.isenabled()
+        await turns_of_the_loop(1)
+    await turns_of_the_loop(5)
+
+    assert gc.isenabled()
+
+
+async def test_an_endless_burst_does_not_keep_garbage_for_ever(loop):
+    starts = Starts(patience=0)
+
+    for _ in range(5):
+        starts.add(bool)
+        await turns_of_the_loop(1)
+
+    assert gc.isenabled()
 
 
 async def test_after_a_burst_the_next_begins_at_once(loop):

@@ -56,7 +56,9 @@ async def test_a_chat_that_is_refused_is_logged_with_its_user_if_there_is_one(
 
     await client.ask("", headers=headers)
 
-    (finished,) = [line for line in lines if line["message"] == "Request finished"]
+    *_, received, finished = [line for line in lines if line.get("request_id") == "mine"]
+    assert received["message"] == "Chat request received"
+    assert finished["message"] == "Request finished"
     assert (finished["request_id"], finished["status"], finished["user_id"]) == (
         "mine",
         status,

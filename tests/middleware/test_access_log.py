@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
+from patience import until
 from small_app import bearer, built_in, client_of, small_app
 
 NAMES = ("request_id", "access_log", "auth")
@@ -57,16 +59,51 @@ async def test_a_chat_is_logged_when_it_is_received_and_not_when_its_headers_lea
             client.server.url(path), headers={"x-request-id": "mine"}
         )
 
-        (line,) = said(lines, "Chat request received", "Request finished")
+        answered_at = datetime.now(UTC)
+        await until(lambda: said(lines, "Chat request received"))
         response.close()
 
-    assert line["message"] == "Chat request received"
+    (line,) = said(lines, "Chat request received", "Request finished")
+    assert line["time"] <= answered_at
     assert line["extra"] == {
         "request_id": "mine",
         "method": "POST",
         "path": path,
         "client": "127.0.0.1",
     }
+
+
+async def test_questions_that_come_together_are_all_logged_in_the_order_they_came(app, lines):
+    async with client_of(app) as client:
+        url = client.server.url("/api/v1/chat")
+        asked = [client.session.post(url, headers={"x-request-id": str(n)}) for n in range(50)]
+        for response in await asyncio.gather(*asked):
+            response.close()
+        await until(lambda: len(said(lines, "Chat request received")) == 50)
+
+    written = said(lines, "Chat request received")
+    assert {line["extra"]["request_id"] for line in written} == set(map(str, range(50)))
+    assert sorted(written, key=lambda line: line["time"]) == written
+
+
+async def test_a_question_is_logged_although_the_process_ends(app, lines):
+    async with client_of(app) as client:
+        (await client.session.post(client.server.url("/api/v1/chat"))).close()
+
+    assert said(lines, "Chat request received")
+
+
+async def test_questions_that_never_stop_coming_are_logged_meanwhile(app, lines):
+    async with client_of(app) as client:
+        url = client.server.url("/api/v1/chat")
+
+        async def ask() -> None:
+            while True:
+                (await client.session.post(url)).close()
+
+        asking = asyncio.create_task(ask())
+        await until(lambda: said(lines, "Chat request received"))
+        asking.cancel()
 
 
 async def test_a_request_is_logged_with_whose_it_was_if_anybody_s(app, lines):

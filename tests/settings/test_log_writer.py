@@ -2,7 +2,7 @@
 
 import json
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -67,6 +67,17 @@ def said(output):
 
 def noticed(output, phrase):
     return [line for line in output.lines if line["message"] == phrase]
+
+
+def test_a_line_that_was_put_off_comes_before_what_followed_from_it(writer, sound):
+    """A question's line is written when nobody waits for it, at times after that of its search in memory."""
+    now = datetime.now(UTC)
+    for seconds in (1, 0, 2):
+        at = now + timedelta(seconds=seconds)
+        writer.put(Entry(at, "INFO", "Said", "test", {"number": seconds}))
+
+    await_true(lambda: len(said(sound)) == 3)
+    assert said(sound) == [0, 1, 2]
 
 
 def test_an_output_that_is_stuck_does_not_hold_up_another(writer, stuck, sound):
