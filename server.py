@@ -57,8 +57,10 @@ def listen(host: str, port: int) -> socket.socket:
             dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as exc:
-        named = "HOST" if exc.errno == errno.EADDRNOTAVAIL else "PORT"
-        reason = os.strerror(exc.errno or 0)
+        number = exc.errno or 0
+        # Of getaddrinfo they are negative: it finds `*`, and finds no address to bind.
+        named = "HOST" if number < 0 or number == errno.EADDRNOTAVAIL else "PORT"
+        reason = "it is no address" if number < 0 else os.strerror(number)
         raise BadSetting(f"{named}: can't listen on {host}:{port}: {reason}") from exc
 
 
