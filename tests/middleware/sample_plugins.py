@@ -47,6 +47,11 @@ class Doorkeeper:
         return text("Go away.", status=418)
 
 
+class AnswersWithADict:
+    async def on_request(self, request: Any) -> Any:
+        return {"planted": "secret"}
+
+
 class RaisesOnRequest:
     async def on_request(self, request: Any) -> None:
         raise LookupError("on request")
