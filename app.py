@@ -84,7 +84,7 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
 
 
 def serve(settings: Settings, **parts: Any) -> int:
-    """Serve until SIGTERM or SIGINT; *parts* as in `create_app`. The exit status.
+    """Serve until SIGTERM, SIGINT or SIGHUP; *parts* as in `create_app`. The exit status.
 
     Raises `STARTUP_FAILURES`.
     """

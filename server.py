@@ -64,8 +64,17 @@ def listen(host: str, port: int) -> socket.socket:
         raise BadSetting(f"{named}: can't listen on {host}:{port}: {reason}") from exc
 
 
+def stop_signals() -> frozenset[signal.Signals]:
+    """The signals that ask for an end.
+
+    A terminal that closes sends SIGHUP, and systemd after its SIGTERM if told so; `nohup` has it ignored.
+    """
+    stops = frozenset({signal.SIGTERM, signal.SIGINT})
+    return stops if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else stops | {signal.SIGHUP}
+
+
 def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], None]) -> None:
-    """Serve *app* at *listening* until SIGTERM or SIGINT; *on_ready* is told the port.
+    """Serve *app* at *listening* until one of `stop_signals`; *on_ready* is told the port.
 
     Raises what the app's own start raises.
     """
@@ -79,7 +88,7 @@ def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], Non
 async def _serve(app: ChatApp, listening: socket.socket, on_ready: Callable[[int], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     server = await app.create_server(
         sock=listening,
