@@ -88,6 +88,7 @@ def serve(settings: Settings, **parts: Any) -> int:
 
     Raises `STARTUP_FAILURES`.
     """
+    server.hold_standard_descriptors()
     listening = server.listen(settings.server.host, settings.server.port)
     if settings.server.web_concurrency > 1:
         return workers.run(

@@ -41,6 +41,13 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MALLOC_THRESHOLD = 128 * 1024
 
 
+def hold_standard_descriptors() -> None:
+    """Open 0, 1 and 2 if they are closed: libuv aborts the process when it closes a socket that got one of them."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that accepts connections, for `::` of both families. Raises `BadSetting` if it can't."""
     try:

@@ -120,9 +120,10 @@ def unread() -> Iterator[int]:
     os.close(writer)
 
 
-@pytest.mark.parametrize("closed", [False, True], ids=["unread", "closed"])
+@pytest.mark.parametrize("closed", ["", ">&-", "<&- >&- 2>&-"], ids=["unread", "closed", "all"])
 def test_nobody_has_to_read_what_is_printed(tmp_path, unread, closed):
-    """The start once died of it, after it had accepted, and without a drain."""
+    """The start once died of it, after it had accepted, and without a drain; and libuv aborted the process
+    when a connection ended that had got the number of the standard error."""
     log, port = tmp_path / "api.log", free_port()
     environment = {
         "PATH": os.environ["PATH"],
@@ -133,7 +134,7 @@ def test_nobody_has_to_read_what_is_printed(tmp_path, unread, closed):
     }
     command = procfile_command()
     if closed:
-        command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
     with (
         (tmp_path / "errors").open("wb") as errors,
         subprocess.Popen(
