@@ -26,7 +26,14 @@ def install(app: App, plugins: Sequence[Plugin]) -> None:
 
     async def go_down(request: Request) -> HTTPResponse | None:
         for name, hook in going_down:
-            response = await hook(request)
+            try:
+                response = await hook(request)
+            except asyncio.CancelledError as exc:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Of something that the hook awaited: the client is still there, and gets an answer.
+                raise RuntimeError(f"{name}.on_request raised CancelledError") from exc
             if response is None:
                 continue
             if not isinstance(response, BaseHTTPResponse):

@@ -52,6 +52,13 @@ class AnswersWithADict:
         return {"planted": "secret"}
 
 
+class AwaitsWhatIsCancelled:
+    async def on_request(self, request: Any) -> None:
+        shared = asyncio.get_running_loop().create_future()
+        shared.cancel()
+        await shared
+
+
 class RaisesOnRequest:
     async def on_request(self, request: Any) -> None:
         raise LookupError("on request")

@@ -17,6 +17,7 @@ SAMPLES = offers(
     third="sample_plugins:Third",
     doorkeeper="sample_plugins:Doorkeeper",
     answers_with_a_dict="sample_plugins:AnswersWithADict",
+    awaits_what_is_cancelled="sample_plugins:AwaitsWhatIsCancelled",
     raises_on_request="sample_plugins:RaisesOnRequest",
     raises_on_response="sample_plugins:RaisesOnResponse",
     fails_to_open="sample_plugins:FailsToOpen",
@@ -146,6 +147,16 @@ async def test_what_is_no_response_is_an_error():
 
     assert (answer.status, answer.body) == (500, '{"code":"TypeError"}')
     assert diary[1:3] == ["First sees the request", "First sees 500"]
+
+
+async def test_a_cancellation_of_what_a_hook_awaits_is_an_error_answer():
+    """As of a lookup that several requests share. The connection was closed without a word."""
+    app = small_app(load(["first", "awaits_what_is_cancelled"], {}, SAMPLES))
+
+    async with client_of(app) as client:
+        answer = await client.get("/open")
+
+    assert (answer.status, answer.body) == (500, '{"code":"RuntimeError"}')
 
 
 async def test_a_response_hook_that_raises_costs_its_own_headers_only(lines):
