@@ -36,7 +36,7 @@ format: $(VENV)/.dev  ## Let ruff format and repair what it can
 
 token: $(VENV)/.run  ## Print a development token; USER_ID=, EMAIL=, TTL=12h
 	@$(PYTHON) -m settings.development \
-		$(if $(USER_ID),--user-id "$$USER_ID") $(if $(EMAIL),--email "$$EMAIL") $(if $(TTL),--ttl "$$TTL")
+		$(if $(USER_ID),--user-id="$$USER_ID") $(if $(EMAIL),--email="$$EMAIL") $(if $(TTL),--ttl="$$TTL")
 
 reference: $(VENV)/.run  ## Generate docs/configuration.md, .env.example and docs/openapi.json
 	$(PYTHON) -m settings.reference

@@ -30,6 +30,7 @@ from blueprints.metrics import metrics
 from blueprints.problems import ProblemHandler
 from blueprints.sessions import sessions
 from services.bootstrap import open_services
+from services.redis_client import BadRedisUrl
 from services.storage.database import BadDatabaseUrl, DatabaseUnavailable
 from services.storage.migrations import MigrationFailed
 from settings import BadSetting, Settings, load_settings, seconds
@@ -37,7 +38,8 @@ from settings.development import curl_line
 from settings.logging import configure_logging
 
 ROOT = Path(__file__).parent
-STARTUP_FAILURES = (BadSetting, BadDatabaseUrl, DatabaseUnavailable, MigrationFailed)
+# The first three name the variable themselves; the others are what became of DATABASE_URL.
+STARTUP_FAILURES = (BadSetting, BadDatabaseUrl, BadRedisUrl, DatabaseUnavailable, MigrationFailed)
 
 
 def create_app(settings: Settings, **parts: Any) -> ChatApp:
@@ -82,10 +84,11 @@ def create_app(settings: Settings, **parts: Any) -> ChatApp:
 
 
 def serve(settings: Settings, **parts: Any) -> int:
-    """Serve until SIGTERM or SIGINT; *parts* as in `create_app`. The exit status.
+    """Serve until SIGTERM, SIGINT or SIGHUP; *parts* as in `create_app`. The exit status.
 
-    Raises `BadSetting`, `BadDatabaseUrl`, `DatabaseUnavailable` and `MigrationFailed`.
+    Raises `STARTUP_FAILURES`.
     """
+    server.hold_standard_descriptors()
     listening = server.listen(settings.server.host, settings.server.port)
     if settings.server.web_concurrency > 1:
         return workers.run(
@@ -196,7 +199,7 @@ def _read_every_body(app: ChatApp) -> None:
 
 
 def _one_line(failure: Exception) -> str:
-    named = isinstance(failure, BadSetting | BadDatabaseUrl)  # these name the variable themselves
+    named = isinstance(failure, BadSetting | BadDatabaseUrl | BadRedisUrl)
     # A driver may have given its own words a hint, below them.
     told = " ".join(str(failure).split())
     return told if named else f"DATABASE_URL: {told}"

@@ -41,6 +41,13 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MALLOC_THRESHOLD = 128 * 1024
 
 
+def hold_standard_descriptors() -> None:
+    """Open 0, 1 and 2 if they are closed: libuv aborts the process when it closes a socket that got one of them."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that accepts connections, for `::` of both families. Raises `BadSetting` if it can't."""
     try:
@@ -57,13 +64,24 @@ def listen(host: str, port: int) -> socket.socket:
             dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as exc:
-        named = "HOST" if exc.errno == errno.EADDRNOTAVAIL else "PORT"
-        reason = os.strerror(exc.errno or 0)
+        number = exc.errno or 0
+        # Of getaddrinfo they are negative: it finds `*`, and finds no address to bind.
+        named = "HOST" if number < 0 or number == errno.EADDRNOTAVAIL else "PORT"
+        reason = "it is no address" if number < 0 else os.strerror(number)
         raise BadSetting(f"{named}: can't listen on {host}:{port}: {reason}") from exc
 
 
+def stop_signals() -> frozenset[signal.Signals]:
+    """The signals that ask for an end.
+
+    A terminal that closes sends SIGHUP, and systemd after its SIGTERM if told so; `nohup` has it ignored.
+    """
+    stops = frozenset({signal.SIGTERM, signal.SIGINT})
+    return stops if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else stops | {signal.SIGHUP}
+
+
 def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], None]) -> None:
-    """Serve *app* at *listening* until SIGTERM or SIGINT; *on_ready* is told the port.
+    """Serve *app* at *listening* until one of `stop_signals`; *on_ready* is told the port.
 
     Raises what the app's own start raises.
     """
@@ -77,7 +95,7 @@ def run(app: ChatApp, listening: socket.socket, *, on_ready: Callable[[int], Non
 async def _serve(app: ChatApp, listening: socket.socket, on_ready: Callable[[int], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     server = await app.create_server(
         sock=listening,

@@ -16,16 +16,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn, TypeAlias
 
+from server import stop_signals
+
 # Told its number from 1, the socket, and what to call once it serves; returns when it is over.
 Work: TypeAlias = Callable[[int, socket.socket, Callable[[], None]], None]
 
-_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
 # Before a worker is started again that died before it served, in seconds: what ails it may pass.
 _PAUSE: Final = 1.0
 
 
 def run(count: int, listening: socket.socket, work: Work) -> int:
-    """Keep *count* workers at *work* until SIGTERM or SIGINT; the exit status.
+    """Keep *count* workers at *work* until one of `stop_signals`; the exit status.
 
     A worker that dies is replaced. If one gives up before any has ever served, the next would too:
     then all stop, and the status is 1. Call it before there are threads or a loop: it forks.
@@ -38,6 +39,7 @@ class _Workers:
         self._count = count
         self._listening = listening
         self._work = work
+        self._signals = stop_signals() | {signal.SIGCHLD}
         self._numbers: dict[int, int] = {}  # by process id
         self._serves: dict[int, int] = {}  # by process id: where a worker says that it serves
         self._waiting: dict[int, float] = {}  # by number: when it is to be started again
@@ -48,7 +50,7 @@ class _Workers:
 
     def run(self) -> int:
         # Blocked and waited for, so that none arrives at a wrong moment.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         for number in range(1, self._count + 1):
             self._start(number)
         while self._numbers or self._waiting:
@@ -62,9 +64,9 @@ class _Workers:
 
     def _next_signal(self) -> int | None:
         if not self._waiting:
-            return signal.sigwait(_SIGNALS)
+            return signal.sigwait(self._signals)
         patience = min(self._waiting.values()) - time.monotonic()
-        received = signal.sigtimedwait(_SIGNALS, max(0.0, patience))
+        received = signal.sigtimedwait(self._signals, max(0.0, patience))
         return None if received is None else received.si_signo
 
     def _start_waiting(self) -> None:
@@ -87,7 +89,7 @@ class _Workers:
     def _be_worker(self, number: int, say: int) -> NoReturn:
         status = 1
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
             self._work(number, self._listening, lambda: _say(say))
             status = 0
         except SystemExit as exc:
@@ -112,8 +114,8 @@ class _Workers:
             pause = 0.0 if process in self._serving else _PAUSE
             self._serving.discard(process)
             if self._stopping:
-                # SIGTERM kills a worker that has not yet come to catch it: that is no failure.
-                self._status = self._status or int(status not in (0, signal.SIGTERM))
+                # They kill a worker that has not yet come to catch them: that is no failure.
+                self._status = self._status or int(status not in (0, *stop_signals()))
             elif self._any_served or os.WIFSIGNALED(status):
                 print(f"Worker {number} ended, replacing it", file=sys.stderr, flush=True)
                 self._waiting[number] = time.monotonic() + pause

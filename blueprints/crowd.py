@@ -124,14 +124,12 @@ class _Refused(asyncio.Protocol):
 def _refusal() -> bytes:
     """A response before there is a request: written by hand, because Sanic has nothing to answer yet."""
     error = Overloaded(retry_after=1)
-    problem = {
-        "code": error.code,
-        "message": error.message,
-        "request_id": f"req_{secrets.token_hex(8)}",
-    }
+    request_id = f"req_{secrets.token_hex(8)}"
+    problem = {"code": error.code, "message": error.message, "request_id": request_id}
     body = json.dumps({"error": problem})
     return (
         f"HTTP/1.1 {error.status} Service Unavailable\r\n"
+        f"x-request-id: {request_id}\r\n"
         f"retry-after: {error.headers['retry-after']}\r\n"
         f"content-length: {len(body)}\r\n"
         "connection: close\r\n"

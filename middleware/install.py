@@ -18,17 +18,28 @@ def install(app: App, plugins: Sequence[Plugin]) -> None:
     Sanic knows one middleware each way; the order among plug-ins is decided here and not by its
     priorities.
     """
-    going_down = [plugin.on_request for plugin in plugins if plugin.on_request]
+    going_down = [(plugin.name, plugin.on_request) for plugin in plugins if plugin.on_request]
     coming_up = [
         (plugin.name, plugin.on_response) for plugin in reversed(plugins) if plugin.on_response
     ]
     lifespans = [plugin.lifespan for plugin in plugins if plugin.lifespan]
 
     async def go_down(request: Request) -> HTTPResponse | None:
-        for hook in going_down:
-            response = await hook(request)
-            if response is not None:
-                return response
+        for name, hook in going_down:
+            try:
+                response = await hook(request)
+            except asyncio.CancelledError as exc:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Of something that the hook awaited: the client is still there, and gets an answer.
+                raise RuntimeError(f"{name}.on_request raised CancelledError") from exc
+            if response is None:
+                continue
+            if not isinstance(response, BaseHTTPResponse):
+                # Sanic would run all response hooks on it, and quote it in the log.
+                raise TypeError(f"{name}.on_request returned {type(response).__name__}")
+            return response
         return None
 
     async def come_up(request: Request, response: BaseHTTPResponse) -> None:

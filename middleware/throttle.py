@@ -10,7 +10,7 @@ from ipaddress import IPv6Address
 from math import ceil
 from typing import Annotated
 
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse, parse_many
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
@@ -29,7 +29,10 @@ RETRY = 5.0
 
 
 def _is_rate(value: str) -> str:
-    parse(value)  # raises ValueError
+    # Of several, `parse` would take the first and say nothing.
+    rates = parse_many(value)
+    if len(rates) != 1 or rates[0].amount < 1:
+        raise ValueError("must be one rate above 0, such as 600/minute")
     return value
 
 

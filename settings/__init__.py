@@ -203,6 +203,8 @@ def _secret_parts(text: str) -> Iterator[str]:
 def _refuse_contradictions(settings: Settings) -> None:
     _refuse_useless_origins(settings.plugins.cors_origins)
     _refuse_useless_providers(settings)
+    _refuse_two_credentials(settings.openai)
+    _refuse_two_credentials(settings.zep)
     if settings.server.web_concurrency > 1:
         _require_shared_state(settings)
 
@@ -225,6 +227,14 @@ def _refuse_useless_providers(settings: Settings) -> None:
                 f"{section.prefix}API_KEY: required, since PROVIDERS names {name}"
                 f" and {section.prefix}BASE_URL no server that works without"
             )
+
+
+def _refuse_two_credentials(section: sections.OpenAI | sections.Zep) -> None:
+    if section.api_key is not None and "@" in urlsplit(section.base_url).netloc:
+        raise BadSetting(
+            f"{section.prefix}BASE_URL: has a user, and {section.prefix}API_KEY is set:"
+            " a request has one Authorization header"
+        )
 
 
 def _require_shared_state(settings: Settings) -> None:

@@ -21,6 +21,8 @@ USER_ID = "test-user-id"
 EMAIL = "test@example.com"
 DAY = 86_400.0
 
+# A token may not end after the year 9999, see `services/identity.py`.
+_LONGEST = 36_500 * DAY
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -89,10 +91,13 @@ def _reached_at(host: str) -> str:
 
 
 def _duration(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+)([smhd]?)", text)
-    if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: use seconds, or 90m, 12h, 7d")
-    return float(int(match[1]) * _UNITS[match[2] or "s"])
+    match = re.fullmatch(r"([0-9]{1,12})([smhd]?)", text)
+    duration = 0 if match is None else int(match[1]) * _UNITS[match[2] or "s"]
+    if not 0 < duration <= _LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no duration: use seconds, or 90m, 12h, 7d, of a century at most"
+        )
+    return float(duration)
 
 
 if __name__ == "__main__":

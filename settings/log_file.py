@@ -20,18 +20,19 @@ class RotatingFile:
         self._path = path
         self._max_bytes = max_bytes
         self._backups = backups
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = self._open()
 
     def write(self, lines: bytes) -> None:
-        """Append *lines*, which end with a line feed."""
+        """Append *lines*, which end with a line feed; also if the file can't be rotated, which is raised then."""
         if self._moved():
             self._reopen()
-        if (size := os.fstat(self._fd).st_size) and size + len(lines) > self._max_bytes:
-            self._rotate()
-        view = memoryview(lines)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            if (size := os.fstat(self._fd).st_size) and size + len(lines) > self._max_bytes:
+                self._rotate()
+        finally:
+            view = memoryview(lines)
+            while view:
+                view = view[os.write(self._fd, view) :]
 
     def close(self) -> None:
         """Close the file."""
@@ -68,6 +69,8 @@ class RotatingFile:
         return self._path.with_name(f"{self._path.name}.{number}")
 
     def _open(self) -> int:
+        # Again, for somebody may have removed the folder.
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
 
     def _reopen(self) -> None:

@@ -20,8 +20,10 @@ from settings.values import (
     Milliseconds,
     OptionalFile,
     Origin,
+    Patience,
     PluginName,
     RedisUrl,
+    TokenBudget,
     Url,
 )
 
@@ -50,6 +52,7 @@ class Server(Section):
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     web_concurrency: Count = Field(
         1,
+        le=256,
         description="Worker processes. More than one needs `REDIS_URL` and a Postgres `DATABASE_URL`.",
     )
     request_timeout_ms: Milliseconds = Field(
@@ -60,8 +63,8 @@ class Server(Section):
         30_000,
         description="A reader that takes nothing for this long is disconnected; an answer has as long to begin, else it is 503.",
     )
-    drain_timeout_ms: int = Field(
-        20_000, ge=0, description="Time running streams have to finish after SIGTERM."
+    drain_timeout_ms: Patience = Field(
+        20_000, description="Time running streams have to finish after SIGTERM."
     )
     keep_alive_timeout_ms: Milliseconds = Field(
         65_000, description="An idle connection is kept open this long."
@@ -80,7 +83,7 @@ class Logging(Section):
     level: LogLevel = Field("INFO", description="The least severe lines that are written.")
     file: OptionalFile = Field("logs/api.log", description="JSON-lines log file, rotated by size.")
     file_max_bytes: Count = Field(10_000_000, description="The log file is rotated at this size.")
-    file_backups: int = Field(5, ge=0, description="Rotated log files that are kept.")
+    file_backups: int = Field(5, ge=0, le=1000, description="Rotated log files that are kept.")
 
 
 class Plugins(Section):
@@ -158,8 +161,8 @@ class Chat(Section):
     system_prompt: str = Field(
         "You are a helpful assistant.", description="Instructions that open every prompt."
     )
-    history_token_budget: int = Field(
-        2000, ge=0, description="Tokens of the session's recent turns that go into the prompt."
+    history_token_budget: TokenBudget = Field(
+        2000, description="Tokens of the session's recent turns that go into the prompt."
     )
     price_file: str | None = Field(
         None,
@@ -175,11 +178,11 @@ class Streams(Section):
     openai_sse_heartbeat_ms: Milliseconds = Field(
         10_000, description="A heartbeat comment goes to every open stream this often."
     )
-    stream_resume_grace_ms: int = Field(
-        30_000, ge=0, description="A resumable stream without readers runs on this long."
+    stream_resume_grace_ms: Patience = Field(
+        30_000, description="A resumable stream without readers runs on this long."
     )
-    stream_retention_ms: int = Field(
-        300_000, ge=0, description="A finished stream can be read again this long."
+    stream_retention_ms: Patience = Field(
+        300_000, description="A finished stream can be read again this long."
     )
     stream_max_bytes: Count = Field(4_194_304, description="Bytes one answer may grow to.")
     stream_log_bytes: Count = Field(
@@ -254,7 +257,7 @@ class Memory(Section):
     prefix = "MEMORY_"
 
     top_k: Count = Field(10, le=100, description="Passages at most.")
-    token_budget: int = Field(1500, ge=0, description="Tokens all passages together may take.")
+    token_budget: TokenBudget = Field(1500, description="Tokens all passages together may take.")
     clip_sentences: Count = Field(2, description="Sentences kept of one passage.")
     min_relevance_score: float = Field(
         0.7, ge=0, le=1, description="Least relevant passage that is kept."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ def _url(text: str) -> str:
     parts.port  # noqa: B018 - looking at it is what checks it
     if parts.scheme not in ("http", "https") or not parts.hostname or _has_space(text):
         raise ValueError
+    parts.hostname.encode("idna")  # or it would be refused at each request
     return text.rstrip("/")
 
 
@@ -52,9 +54,12 @@ def _database(url: SecretStr) -> SecretStr:
 
 def _redis(url: SecretStr) -> SecretStr:
     parts = urlsplit(url.get_secret_value())
-    if (parts.scheme in ("redis", "rediss") and parts.hostname) or (
-        parts.scheme == "unix" and parts.path
-    ):
+    parts.port  # noqa: B018 - looking at it is what checks it
+    if parts.scheme == "unix" and parts.path:
+        return url
+    # redis-py takes database 0 for a path that is no number.
+    numbered = re.fullmatch(r"(?:/[0-9]{0,9})?", parts.path, re.ASCII)
+    if parts.scheme in ("redis", "rediss") and parts.hostname and numbered:
         return url
     raise ValueError
 
@@ -71,7 +76,10 @@ def _has_space(text: str) -> bool:
 
 
 Milliseconds: TypeAlias = Annotated[int, Field(ge=1, le=86_400_000)]
-Count: TypeAlias = Annotated[int, Field(ge=1)]
+Patience: TypeAlias = Annotated[int, Field(ge=0, le=86_400_000)]  # milliseconds too, or none
+# No setting is without a bound: databases and floats have theirs, and would be met in mid-answer.
+Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
+TokenBudget: TypeAlias = Annotated[int, Field(ge=0, le=100_000_000)]
 Url: TypeAlias = Annotated[str, AfterValidator(_url), Allowed("an http:// or https:// URL")]
 BaseUrl: TypeAlias = Annotated[
     str, AfterValidator(_base_url), Allowed("an http:// or https:// URL without a query")
@@ -85,7 +93,9 @@ DatabaseUrl: TypeAlias = Annotated[
     Allowed("sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"),
 ]
 RedisUrl: TypeAlias = Annotated[
-    SecretStr, AfterValidator(_redis), Allowed("redis://HOST:PORT, rediss:// or unix:///PATH")
+    SecretStr,
+    AfterValidator(_redis),
+    Allowed("redis://HOST:PORT/DATABASE, rediss:// or unix:///PATH"),
 ]
 OptionalFile: TypeAlias = Annotated[
     str | None,

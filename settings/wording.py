@@ -45,11 +45,16 @@ def _unwrap(annotation: Any, metadata: list[Any]) -> tuple[Any, list[Any]]:
     """Take `Annotated` and `| None` off."""
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
-        return _unwrap(inner, metadata + more)
+        return _unwrap(inner, metadata + [mark for each in more for mark in _marks(each)])
     if get_origin(annotation) in (Union, UnionType):
         (inner,) = (arg for arg in get_args(annotation) if arg is not NoneType)
         return _unwrap(inner, metadata)
     return annotation, metadata
+
+
+def _marks(mark: Any) -> list[Any]:
+    """What *mark* says: pydantic takes its own `Field` apart on a field, and leaves it whole inside of a union."""
+    return mark.metadata if isinstance(mark, FieldInfo) else [mark]
 
 
 def _bounds(metadata: list[Any]) -> str:
@@ -58,9 +63,7 @@ def _bounds(metadata: list[Any]) -> str:
     above = next((mark.gt for mark in metadata if isinstance(mark, Gt)), None)
     if above is not None:
         return f" above {above}"
-    if low is None:
-        return ""
-    return f", {low} or more" if high is None else f" from {low} to {high}"
+    return f" from {low} to {high}"
 
 
 def _text(metadata: list[Any]) -> str:

@@ -93,7 +93,7 @@ def database_at(url: str) -> Database:
 def _sqlite(url: str) -> Database:
     parts = urlsplit(url)
     path = unquote(parts.path.removeprefix("/"))
-    if parts.netloc or parts.query or parts.fragment or not path:
+    if parts.netloc or parts.query or parts.fragment or not path or "\0" in path:
         raise BadDatabaseUrl(
             "DATABASE_URL: SQLite takes sqlite:///path, without host or parameters"
         )

@@ -45,7 +45,7 @@ class SqliteBackend(DatabaseBackend):
         self._path = url.database
         self._options = options
         self._places = asyncio.Semaphore(_CONNECTIONS)
-        self._idle: list[aiosqlite.Connection] = []
+        self._idle: list[_Thread] = []
         self._ending: set[asyncio.Future[Any]] = set()
         self._closed = True
 
@@ -65,20 +65,21 @@ class SqliteBackend(DatabaseBackend):
         """A connection, not yet taken from those here."""
         return _Connection(self)
 
-    async def take(self) -> aiosqlite.Connection:
+    async def take(self) -> _Thread:
         """An idle connection, or a new one."""
         await self._places.acquire()
         if self._idle:
             return self._idle.pop()
+        connection = _Thread(self._open, iter_chunk_size=64)
         try:
-            return await aiosqlite.connect(
-                self._path, isolation_level=None, factory=_Configured, **self._options
-            )
+            await connection
         except BaseException:
             self._places.release()
+            self._end(connection)
             raise
+        return connection
 
-    def give_back(self, connection: aiosqlite.Connection, *, reusable: bool) -> None:
+    def give_back(self, connection: _Thread, *, reusable: bool) -> None:
         """Take *connection* back, or end it when it can't be used again."""
         self._places.release()
         if reusable and not self._closed:
@@ -86,10 +87,31 @@ class SqliteBackend(DatabaseBackend):
         else:
             self._end(connection)
 
-    def _end(self, connection: aiosqlite.Connection) -> None:
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._path, isolation_level=None, factory=_Configured, **self._options
+        )
+
+    def _end(self, connection: _Thread) -> None:
         if ended := connection.stop():
             self._ending.add(ended)
             ended.add_done_callback(self._ending.discard)
+
+
+class _Thread(aiosqlite.Connection):
+    """A connection and its thread, of which can be known when it has ended, however often it is told to.
+
+    One that could not connect has been told so already, by aiosqlite: its thread once came to say that it
+    ends when the loop was closed.
+    """
+
+    _ended: asyncio.Future[Any] | None = None
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Have the thread end; done when it does."""
+        if self._ended is None:
+            self._ended = super().stop()
+        return self._ended
 
 
 class _Configured(sqlite3.Connection):
@@ -99,8 +121,7 @@ class _Configured(sqlite3.Connection):
         super().__init__(*args, **kwargs)
         self.row_factory = sqlite3.Row
         self.execute("PRAGMA foreign_keys = ON")
-        # A file that can't be read is for the first query to report: aiosqlite leaves a thread behind
-        # when connecting fails.
+        # A file that can't be read is for the first query to report.
         with suppress(sqlite3.Error):
             # With a write-ahead log, a power cut can cost the last commits, never consistency.
             self.execute("PRAGMA synchronous = NORMAL")
@@ -109,11 +130,11 @@ class _Configured(sqlite3.Connection):
 class _Connection(ConnectionBackend):
     def __init__(self, backend: SqliteBackend) -> None:
         self._backend = backend
-        self._taken: aiosqlite.Connection | None = None
+        self._taken: _Thread | None = None
         self._interrupted = False
 
     @property
-    def raw_connection(self) -> aiosqlite.Connection:
+    def raw_connection(self) -> _Thread:
         if self._taken is None:
             raise RuntimeError("the connection is not acquired")
         return self._taken

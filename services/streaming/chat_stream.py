@@ -241,8 +241,12 @@ class ChatStream:
             shown.append(event)
             return
         events = [event]
-        for hook in self._hooks:
-            events = [out for each in events for out in hook(self.turn, each)]
+        try:
+            for hook in self._hooks:
+                events = [out for each in events for out in hook(self.turn, each)]
+        except asyncio.CancelledError as exc:
+            # Of a future that the hook looked at: nobody has stopped this answer.
+            raise RuntimeError("a hook raised CancelledError") from exc
         shown.extend(events)
 
     def _said(self, events: Sequence[Event]) -> list[bytes]:
@@ -339,7 +343,14 @@ class ChatStream:
         # A failure before the first word is the sentence and `done`, nothing between.
         if spoken or finish.reason != "error":
             ending += [event for event in tail if isinstance(event, Usage)][:1]
-        ending.append(next((event for event in tail if isinstance(event, Finish)), finish))
+        ending.append(_shown(finish, tail))
         frames = self._encode(ending, before)
         self.said.extend(event.text for event in words)
         return frames
+
+
+def _shown(finish: Finish, tail: Sequence[Event]) -> Finish:
+    """What hooks have made of *finish*; none makes an answer that was cut look complete."""
+    made = next((event for event in tail if isinstance(event, Finish)), finish)
+    was_cut = finish.reason in ("error", "aborted")
+    return finish if was_cut and made.reason != finish.reason else made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from endings import answering, finished
 from frames import DONE_ERROR, HELLO, SENTENCE, SENTENCE_AFTER_WORDS, USAGE_FRAME
@@ -65,6 +67,35 @@ async def test_a_hook_that_makes_nonsense_ends_the_stream_all_the_same(make_stre
 
     assert names(wire(stream)).count("done") == 1
     assert names(wire(stream))[-1] == "done"
+
+
+async def test_a_hook_that_raises_a_cancellation_ends_the_stream_all_the_same(make_stream):
+    """As the result of a cancelled future does. The stream had no end, and no drain came to one."""
+
+    def hook(turn, event):
+        raise asyncio.CancelledError
+
+    stream = make_stream(hook)
+
+    await finished(stream, answering([TextDelta("Hello")], [USAGE, STOP]))
+
+    assert wire(stream) == SENTENCE + DONE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("events", "shown"),
+    [
+        ([TextDelta("Hello"), Finish("error", code="SERVER_ERROR")], "error"),
+        ([TextDelta("Hello"), Finish("aborted")], "aborted"),
+        ([TextDelta("Hello"), Finish("length")], "stop"),
+    ],
+)
+async def test_no_hook_makes_an_answer_that_was_cut_look_complete(make_stream, events, shown):
+    stream = make_stream(lambda turn, event: [STOP] if isinstance(event, Finish) else [event])
+
+    await finished(stream, answering(events))
+
+    assert b'"finish_reason":"%b"' % shown.encode() in wire(stream)
 
 
 @pytest.mark.parametrize("early", [Finish("content_filter"), USAGE])

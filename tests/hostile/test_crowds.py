@@ -96,6 +96,7 @@ async def test_where_all_are_being_answered_the_newcomer_is_told_503(start, bear
     assert (full.status, full.code, rest) == (503, "OVERLOADED", b"")
     assert full.headers["retry-after"] == "1"
     assert full.headers["connection"] == "close"
+    assert full.headers["x-request-id"].encode() in full.body
     assert running == 2
     await served(node)
 

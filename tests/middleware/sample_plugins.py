@@ -47,6 +47,18 @@ class Doorkeeper:
         return text("Go away.", status=418)
 
 
+class AnswersWithADict:
+    async def on_request(self, request: Any) -> Any:
+        return {"planted": "secret"}
+
+
+class AwaitsWhatIsCancelled:
+    async def on_request(self, request: Any) -> None:
+        shared = asyncio.get_running_loop().create_future()
+        shared.cancel()
+        await shared
+
+
 class RaisesOnRequest:
     async def on_request(self, request: Any) -> None:
         raise LookupError("on request")

@@ -16,6 +16,8 @@ SAMPLES = offers(
     second="sample_plugins:Second",
     third="sample_plugins:Third",
     doorkeeper="sample_plugins:Doorkeeper",
+    answers_with_a_dict="sample_plugins:AnswersWithADict",
+    awaits_what_is_cancelled="sample_plugins:AwaitsWhatIsCancelled",
     raises_on_request="sample_plugins:RaisesOnRequest",
     raises_on_response="sample_plugins:RaisesOnResponse",
     fails_to_open="sample_plugins:FailsToOpen",
@@ -134,6 +136,27 @@ async def test_a_request_hook_that_raises_is_an_error_answer():
 
     assert (answer.status, answer.body) == (500, '{"code":"LookupError"}')
     assert diary[2:5] == ["First sees the request", "Second sees 500", "First sees 500"]
+
+
+async def test_what_is_no_response_is_an_error():
+    """The hooks on the way up got it, and each failed; the answer had no header of theirs."""
+    app = small_app(load(["first", "answers_with_a_dict"], {}, SAMPLES))
+
+    async with client_of(app) as client:
+        answer = await client.get("/open")
+
+    assert (answer.status, answer.body) == (500, '{"code":"TypeError"}')
+    assert diary[1:3] == ["First sees the request", "First sees 500"]
+
+
+async def test_a_cancellation_of_what_a_hook_awaits_is_an_error_answer():
+    """As of a lookup that several requests share. The connection was closed without a word."""
+    app = small_app(load(["first", "awaits_what_is_cancelled"], {}, SAMPLES))
+
+    async with client_of(app) as client:
+        answer = await client.get("/open")
+
+    assert (answer.status, answer.body) == (500, '{"code":"RuntimeError"}')
 
 
 async def test_a_response_hook_that_raises_costs_its_own_headers_only(lines):

@@ -149,6 +149,8 @@ async def test_without_redis_each_process_counts_for_itself(redis):
     assert lines == ["Shared throttle not available"]
 
 
-def test_a_rate_that_is_none_is_refused_at_start():
+@pytest.mark.parametrize("rate", ["many", "0/minute", "10/second;100/minute"])
+def test_a_rate_that_is_none_is_refused_at_start(rate):
+    """0 refused everybody, and of two rates the second meant nothing."""
     with pytest.raises(BadSetting, match=r"^MIDDLEWARE_THROTTLE_REQUESTS: "):
-        throttled(requests="many")
+        throttled(requests=rate)

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 
 import httpx
+import pytest
 from patience import PATIENCE, await_true
 from process_service import Service, started
 
@@ -113,12 +114,14 @@ def test_while_draining_nobody_new_is_served(tmp_path, bearer):
     assert status == 0
 
 
-def test_a_second_sigterm_changes_nothing(tmp_path, bearer):
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_second_signal_changes_nothing(tmp_path, bearer, second):
+    """A terminal that closes sends SIGHUP, which once cut what was still being answered."""
     with started(tmp_path, NO_HURRY) as service:
         with reading(service, bearer, LASTING) as parts:
             service.process.send_signal(signal.SIGTERM)
             _refusal(service)
-            service.process.send_signal(signal.SIGTERM)
+            service.process.send_signal(second)
             seen = len(parts)
             await_true(lambda: len(parts) > seen + 5)
             _stop(service, bearer, parts)
@@ -127,6 +130,17 @@ def test_a_second_sigterm_changes_nothing(tmp_path, bearer):
     assert status == 0
     assert b'"aborted"' in ends_once(parts)
     assert "Traceback" not in service.output
+
+
+def test_nohup_keeps_it_from_ending_with_its_terminal(tmp_path):
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as the child inherits it
+    try:
+        with started(tmp_path) as service:
+            service.process.send_signal(signal.SIGHUP)
+            service.await_health()
+            assert service.stop() == 0
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
 
 
 def test_queues_of_a_locked_database_give_up_at_one_time(tmp_path, bearer):

@@ -81,8 +81,11 @@ def refused(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
         ({"HOST": "nosuchhost.invalid"}, "HOST: can't listen on nosuchhost.invalid"),
         ({"HOST": "a" * 64}, "HOST"),
         ({"HOST": "203.0.113.1"}, "HOST"),
+        ({"HOST": "*"}, "HOST: can't listen on *"),
         ({"WEB_CONCURRENCY": "2"}, "WEB_CONCURRENCY"),
         ({"OPENAI_BASE_URL": "not a url"}, "OPENAI_BASE_URL"),
+        ({"REDIS_URL": "redis://:short@127.0.0.1:1?db=x"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://:short@127.0.0.1:1?colour=red"}, "REDIS_URL"),
         ({"DATABASE_URL": "mysql://user:short@db/chat"}, "DATABASE_URL"),
         ({"DATABASE_URL": "sqlite:////proc/nowhere/chat.db"}, "DATABASE_URL"),
         ({"DATABASE_URL": "postgres://user:short@127.0.0.1:1/chat"}, "DATABASE_URL"),
@@ -117,9 +120,10 @@ def unread() -> Iterator[int]:
     os.close(writer)
 
 
-@pytest.mark.parametrize("closed", [False, True], ids=["unread", "closed"])
+@pytest.mark.parametrize("closed", ["", ">&-", "<&- >&- 2>&-"], ids=["unread", "closed", "all"])
 def test_nobody_has_to_read_what_is_printed(tmp_path, unread, closed):
-    """The start once died of it, after it had accepted, and without a drain."""
+    """The start once died of it, after it had accepted, and without a drain; and libuv aborted the process
+    when a connection ended that had got the number of the standard error."""
     log, port = tmp_path / "api.log", free_port()
     environment = {
         "PATH": os.environ["PATH"],
@@ -130,7 +134,7 @@ def test_nobody_has_to_read_what_is_printed(tmp_path, unread, closed):
     }
     command = procfile_command()
     if closed:
-        command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
     with (
         (tmp_path / "errors").open("wb") as errors,
         subprocess.Popen(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from patience import PATIENCE, await_true
 from process_service import ROOT
 
@@ -76,6 +78,18 @@ def test_a_successor_that_gives_up_is_started_again_until_it_serves(tmp_path):
     tried = noted(tmp_path, "starts")[2:]
     assert {again for again, _ in tried} == {number}
     assert tried[-1] == last
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_no_worker_outlives_its_parent(tmp_path, end):
+    """SIGHUP once ended the parent alone, and the workers kept the port."""
+    (tmp_path / "well").touch()
+    parent = supervised(tmp_path)
+    serving = noted(tmp_path, "serves", 2)
+    parent.send_signal(end)
+
+    assert parent.wait(PATIENCE) == 0
+    assert not any(psutil.pid_exists(process) for _, process in serving)
 
 
 def test_sigterm_ends_a_parent_that_waits_to_start_a_worker_again(tmp_path):

@@ -1,6 +1,8 @@
 """The log file is rotated by size and may be shared by processes."""
 
 import multiprocessing
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +76,34 @@ def test_a_file_moved_by_somebody_else_is_opened_again(path):
     file.close()
 
     assert path.read_bytes() == b"two\n"
+
+
+def test_a_folder_removed_by_somebody_else_is_made_again(path):
+    file = RotatingFile(path, max_bytes=1_000, backups=1)
+    file.write(b"one\n")
+
+    shutil.rmtree(path.parent)
+    file.write(b"two\n")
+    file.close()
+
+    assert path.read_bytes() == b"two\n"
+
+
+def test_a_file_that_cannot_be_rotated_takes_lines_all_the_same(path, monkeypatch):
+    """In a folder that is not the service's own; it once took no line more, for ever."""
+    file = RotatingFile(path, max_bytes=10, backups=1)
+    file.write(b"one....\n")
+
+    def denied(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "replace", denied)
+    for line in (b"two....\n", b"three..\n"):
+        with pytest.raises(PermissionError):
+            file.write(line)
+    file.close()
+
+    assert path.read_bytes() == b"one....\ntwo....\nthree..\n"
 
 
 def test_processes_that_rotate_together_lose_no_line(path):

@@ -64,7 +64,16 @@ def test_lists_are_split_at_commas():
         ("APP_ENV", "prod", "APP_ENV: must be development or production"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL: must be DEBUG, INFO, WARNING or ERROR"),
         ("LIMIT_DAILY_BUDGET_USD", "0", "LIMIT_DAILY_BUDGET_USD: must be a number above 0"),
-        ("OPENAI_MAX_SOCKETS", "0", "OPENAI_MAX_SOCKETS: must be a whole number, 1 or more"),
+        (
+            "OPENAI_MAX_SOCKETS",
+            "0",
+            "OPENAI_MAX_SOCKETS: must be a whole number from 1 to 1000000000000",
+        ),
+        (
+            "LIMIT_USER_STREAMS",
+            "0",
+            "LIMIT_USER_STREAMS: must be a whole number from 1 to 1000000000000",
+        ),
         ("CORS_ORIGINS", "*,https://a.example", "CORS_ORIGINS: * stands alone, or leave it out"),
         (
             "CORS_ORIGINS",
@@ -110,6 +119,13 @@ def test_no_refusal_echoes_the_value_or_falls_back_to_pydantics_words(section, n
     assert bad not in message.replace(words, "")
 
 
+@pytest.mark.parametrize(("section", "name"), every_setting())
+def test_every_number_has_a_bound(section, name):
+    """Without one, some were a traceback at start, and one an error in every answer of a session."""
+    if allowed(section.model_fields[name]).startswith(("a whole number", "a number from")):
+        assert refusal(**{variable(section, name): "9" * 20})
+
+
 def test_urls_lose_their_trailing_slash():
     settings = Settings.from_env({"OPENAI_BASE_URL": "http://localhost:8000/v1/"})
 
@@ -121,6 +137,45 @@ def test_an_address_to_which_paths_are_added_has_no_query(end):
     """Every request went to `/v1?api-version=1/chat/completions`, and the start said nothing."""
     for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "ZEP_BASE_URL", "SUPABASE_URL"):
         assert refusal(**{name: f"https://a.example/v1{end}"}).startswith(f"{name}: must be")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:pa#ss@host:6379",
+        "redis://host:port",
+        "redis://host:70000",
+        "redis://host/name",
+        "unix://",
+    ],
+)
+def test_a_redis_url_that_cannot_be_used_is_refused(url):
+    """The first three were a traceback, which quoted a part of the password; the fourth was database 0."""
+    assert refusal(REDIS_URL=url).startswith("REDIS_URL: must be")
+
+
+def test_the_database_of_a_redis_url_may_be_named_or_not():
+    for url in ("redis://host", "rediss://:pass@host:6380/", "redis://host/3", "unix:///run/redis"):
+        assert Settings.from_env({"REDIS_URL": url}).storage.redis_url is not None
+
+
+@pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "ZEP_BASE_URL"])
+@pytest.mark.parametrize(
+    "url", ["http://host/v1?version=1", "http://host/v1#top", "http://a..b/v1"]
+)
+def test_a_base_url_under_which_nothing_can_be_found_is_refused(name, url):
+    """Each was an error in every answer."""
+    message = "must be an http:// or https:// URL without a query"
+    assert refusal(**{name: url}) == f"{name}: {message}"
+
+
+@pytest.mark.parametrize("prefix", ["OPENAI_", "ZEP_"])
+def test_a_request_has_one_authorization(prefix):
+    """aiohttp refuses two, and every answer was an error."""
+    base = {f"{prefix}BASE_URL": "http://user:pass@host/v1"}
+
+    assert refusal(**base, **{f"{prefix}API_KEY": "k"}).startswith(f"{prefix}BASE_URL: has a user")
+    assert Settings.from_env(base)
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ def _refuse_tls(listener: socket.socket) -> bytes:
         ("sqlite:///chat.db?mode=ro", "sqlite:///path"),
         ("sqlite:///chat#2.db", "sqlite:///path"),
         ("sqlite:///:memory:", "in-memory"),
+        ("sqlite:///%00", "sqlite:///path"),
         ("postgres://user:se/cret@host/chat", "percent-encoded"),
         ("postgres://user:pass@host:99999/chat", "percent-encoded"),
     ],

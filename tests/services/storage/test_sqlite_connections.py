@@ -172,6 +172,20 @@ async def test_closing_waits_for_the_query_under_way_and_leaves_no_thread(tmp_pa
             await asyncio.sleep(0.01)
 
 
+def test_a_database_that_cannot_be_opened_leaves_no_thread_that_wants_the_loop(
+    tmp_path: Path,
+) -> None:
+    """Four starts in ten printed a traceback of it before the line that says what is wrong."""
+    for _ in range(20):
+        asyncio.run(_fail_to_open(tmp_path))  # a thread that is late fails the test, by pytest
+
+
+async def _fail_to_open(folder: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        async with database_at(f"sqlite:///{folder}") as database:
+            await database.fetch_val("SELECT 1")
+
+
 async def _write_and_wait(database: Database, begun: asyncio.Event) -> None:
     async with transaction(database) as connection:
         await connection.execute("INSERT INTO note VALUES ('undone')")
