@@ -226,8 +226,9 @@ class Exchange:
             self._content.set_exception(aiohttp.ClientPayloadError("malformed body"))
 
     def _limit_to(self, seconds: float) -> None:
-        if seconds != self._limit and not self._closed:
-            self._limit = seconds
+        sooner = seconds < self._limit
+        self._limit = seconds
+        if sooner and not self._closed:  # if later, `_check` sees when it looks
             self._timer.cancel()
             self._check()
 
