@@ -29,12 +29,12 @@ class Anthropic:
         temperature: float | None = None,
     ) -> None:
         self._transport = transport
-        self._url = f"{base_url}/messages"
-        self._headers = {
+        headers = {
             "x-api-key": api_key,
             "anthropic-version": "2023-06-01",
             "content-type": "application/json",
         }
+        self._endpoint = transport.endpoint(f"{base_url}/messages", headers)
         self._model = model
         self._parameters: dict[str, object] = {
             "model": model,
@@ -56,9 +56,8 @@ class Anthropic:
             request["system"] = prompt.system
         return converse(
             self._transport,
-            self._url,
-            headers=self._headers,
-            body=msgspec.json.encode(request),
+            self._endpoint,
+            msgspec.json.encode(request),
             deadline=prompt.deadline,
             model=self._model,
             answer=AnthropicAnswer(self.name, self._model),

@@ -1,8 +1,8 @@
 """The chunked body of an answer, taken from its socket ahead of aiohttp's reader.
 
-aiohttp connects, asks, reads the head, keeps the socket for the next turn, and ends the body. In
-between, for as long as the body is plain chunks, its parser and its `StreamReader` only stand in the
-way of every token (docs/decisions/0013).
+aiohttp connects, reads the head, keeps the socket for the next turn, and ends the body. In between,
+for as long as the body is plain chunks, its parser and its `StreamReader` only stand in the way of
+every token (docs/decisions/0013).
 """
 
 from __future__ import annotations
@@ -11,27 +11,11 @@ import asyncio
 import re
 from collections.abc import Callable
 
-import aiohttp
-
 HIGH_WATER = 65_536  # bytes that may wait for the reader before the socket has to
 
 _SIZE = re.compile(rb"0*([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 _LONGEST_SIZE = 10
 _HEAD_END = b"\r\n\r\n"
-
-
-class ChunkwiseResponse(aiohttp.ClientResponse):
-    """A response with a `ChunkReader` on its connection, if there is one to be had."""
-
-    chunks: ChunkReader | None = None
-
-    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        """Read the head; aiohttp calls this when the request is on its way."""
-        protocol, transport = connection.protocol, connection.transport
-        # Otherwise something came in already, and nobody can tell how much of it.
-        if protocol is not None and transport is not None and not protocol.should_close:
-            self.chunks = ChunkReader(protocol, transport)
-        return await super().start(connection)
 
 
 class ChunkReader(asyncio.Protocol):
@@ -127,11 +111,11 @@ class ChunkReader(asyncio.Protocol):
         return self._handler.eof_received()
 
     def pause_writing(self) -> None:
-        """Have aiohttp wait with the rest of the request."""
+        """Have aiohttp note that the rest of the request waits."""
         self._handler.pause_writing()
 
     def resume_writing(self) -> None:
-        """Have aiohttp send on."""
+        """Have aiohttp note that it was taken."""
         self._handler.resume_writing()
 
     def _push(self, sink: Callable[[bytes], bool]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
 from typing import Final, Protocol, Self
@@ -19,6 +19,7 @@ from services.events import (
     TextDelta,
     has_text,
 )
+from services.providers.endpoint import Endpoint
 from services.providers.exchange import Exchange
 from services.providers.failures import http_failure, no_stream
 from services.providers.transport import Transport
@@ -50,10 +51,9 @@ class Answer(Protocol):
 
 async def converse(
     transport: Transport,
-    url: str,
-    *,
-    headers: Mapping[str, str],
+    endpoint: Endpoint,
     body: bytes,
+    *,
     deadline: float | None,
     model: str,
     answer: Answer,
@@ -63,7 +63,7 @@ async def converse(
     Raises `ProviderError`. Closing it, or cancelling, closes the socket at once; after `Finish`
     the socket is kept for the next turn.
     """
-    ask = partial(transport.post, url, headers=headers, body=body, deadline=deadline)
+    ask = partial(transport.post, endpoint, body, deadline=deadline)
     question = _Question(transport.provider, model, ask)
     try:
         yield question
@@ -128,21 +128,14 @@ class _Question(Offer):
 
     async def push(self, take: Callable[[Batch], None]) -> None:
         """See `Offer.push`."""
-        refused: list[Exception] = []
 
         def connected(seconds: float) -> None:
-            try:
-                take((Connected(*self._names, seconds),))
-            except Exception as exc:
-                # Not out of here: aiohttp would lose sight of the socket it has just got.
-                refused.append(exc)
+            take((Connected(*self._names, seconds),))
 
         try:
             self._exchange = await self._ask(on_connected=connected)
         except ProviderError as exc:
             self._failure = exc
-        if refused:
-            raise refused[0]
 
     async def answered(self) -> Exchange:
         """Ask, unless `push` has, and return the answer's beginning. Raises `ProviderError`."""

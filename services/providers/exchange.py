@@ -1,16 +1,18 @@
-"""One response being read, with a deadline on every silence."""
+"""One request and its answer being read, with a deadline on every silence."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import aiohttp
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
 from services.errors import Phase, ProviderError, ProviderUnavailable
-from services.providers.chunk_reader import ChunkwiseResponse
+from services.providers.chunk_reader import ChunkReader
 from services.providers.failures import timed_out
 
 _DRAIN = 2.0
@@ -26,45 +28,76 @@ class Patience:
 
 
 class Exchange:
-    """A request that was answered: its status, its headers, and its body to come.
+    """One request on a connection that it *took* so many seconds to get, and its answer; `ask` comes first.
 
-    `connect` is the seconds it took to get a socket, 0.0 if one was reused; `reusable` tells whether
-    the socket can go back to a pool.
+    `connect` is those seconds, 0.0 if the connection is `reused`; `reusable` tells whether it can go
+    back to a pool. The answer's `status` and `headers` are there once it was asked.
     """
+
+    status: int
+    headers: Mapping[str, str]
 
     def __init__(
         self,
         provider: str,
-        response: ChunkwiseResponse,
+        connection: Connection,
         *,
         patience: Patience,
-        asked_at: float,
         deadline: float,
-        connect: float,
+        took: float,
         reusable: bool,
         on_release: Callable[[Exchange], None],
     ) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self.connect = connect
-        self._provider = provider
-        self._response = response
-        self._content = response.content
-        self._chunks = response.chunks
+        assert connection.protocol is not None  # noqa: S101 - a connector has just returned it
+        self._connection = connection
+        self._protocol = connection.protocol
+        self.reused = self._protocol._parser is not None  # it gets one for its first answer
+        self.connect = 0.0 if self.reused else took
         self.reusable = reusable
+        self._provider = provider
+        self._content: aiohttp.StreamReader = aiohttp.EMPTY_PAYLOAD
+        self._chunks: ChunkReader | None = None
+        self._lost: asyncio.Future[None] | None = None
         self._on_release = on_release
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._idle = patience.idle
         self._phase: Phase = "first_token"
         self._limit = patience.first_token
-        self._since = asked_at
+        self.connected_at = self._since = self._loop.time()
         self._deadline = deadline
+        self._expired = False
+        self._reading = True
+        self._timer = self._loop.call_at(min(self._since + self._limit, deadline), self._check)
+
+    async def ask(self, request: bytes) -> None:
+        """Send *request* and wait for the head of an answer, whatever its status.
+
+        Raises `ProviderTimeout` (phase `first_token` or `total`) and `ProviderUnavailable`.
+        """
+        try:
+            self._send(request)
+            message, self._content = await self._protocol.read()
+            while 100 <= message.code < 200 and message.code != HTTPStatus.SWITCHING_PROTOCOLS:
+                message, self._content = await self._protocol.read()
+        except TimeoutError as exc:
+            raise timed_out(self._provider, self._phase) from exc
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:
+            raise ProviderUnavailable(
+                self._provider, f"connection failed: {type(exc).__name__}", phase="headers"
+            ) from exc
         self._reading = False
-        self._timer = self._loop.call_at(min(asked_at + self._limit, deadline), self._check)
-        self._connection_lost = _connection_lost(response)
-        if self._connection_lost is not None:
-            self._connection_lost.add_done_callback(self._on_connection_lost)
+        self.status = message.code
+        self.headers = message.headers
+        if (lost := self._protocol.closed) is not None:
+            if not self.reused:
+                # The future is the connection's, which may break when nobody looks any more.
+                lost.add_done_callback(_retrieve)
+            lost.add_done_callback(self._on_connection_lost)
+            self._lost = lost
+        self._content.on_eof(self._give_back)
+        if self._expired:  # just when the head came
+            self._content.set_exception(TimeoutError())
 
     async def read(self) -> bytes:
         """What has arrived, or arrives next; empty at the end.
@@ -140,7 +173,6 @@ class Exchange:
         self._closed = True
         self._timer.cancel()
         if complete and self.reusable and self._content.exception() is None:
-            # aiohttp returns the socket to its pool when the end arrives, whether it is read or not.
             self._timer = self._loop.call_later(_DRAIN, self.release)
             self._content.on_eof(self.release)
         else:
@@ -150,10 +182,39 @@ class Exchange:
         """Close the socket unless the end of the body has come."""
         self._closed = True
         self._timer.cancel()
-        if self._connection_lost is not None:
-            self._connection_lost.remove_done_callback(self._on_connection_lost)
-        self._response.close()
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._on_connection_lost)
+        if self._connection.protocol is not None:
+            if self._content.exception() is None:
+                self._content.set_exception(aiohttp.ClientConnectionError("closed"))
+            self._hang_up()
         self._on_release(self)
+
+    def _send(self, request: bytes) -> None:
+        protocol, transport = self._protocol, self._connection.transport
+        early = protocol.should_close  # something came before anybody asked
+        if early and self.reused:
+            raise aiohttp.ServerDisconnectedError  # it is no answer to this request
+        protocol.set_response_params(read_until_eof=True)
+        if transport is None:
+            return  # closed; the protocol tells why
+        if not early:  # otherwise nobody can tell how much has come
+            self._chunks = ChunkReader(protocol, transport)
+        transport.write(request)
+
+    def _give_back(self) -> None:
+        """Return the socket to its pool: the end of the body has come, whether it was read or not."""
+        transport = self._connection.transport
+        if transport is not None and transport.get_write_buffer_size():
+            self._hang_up()  # what is left of this request would be the beginning of the next one
+        else:
+            self._connection.release()
+
+    def _hang_up(self) -> None:
+        # Closing alone would wait until the provider has taken what is left of the request and, with
+        # TLS, said goodbye.
+        self._protocol.abort()
+        self._connection.close()
 
     def _on_connection_lost(self, lost: asyncio.Future[None]) -> None:
         self._note_loss()
@@ -165,8 +226,9 @@ class Exchange:
             self._content.set_exception(aiohttp.ClientPayloadError("malformed body"))
 
     def _limit_to(self, seconds: float) -> None:
-        if seconds != self._limit and not self._closed:
-            self._limit = seconds
+        sooner = seconds < self._limit
+        self._limit = seconds
+        if sooner and not self._closed:  # if later, `_check` sees when it looks
             self._timer.cancel()
             self._check()
 
@@ -181,23 +243,14 @@ class Exchange:
         if now >= self._deadline or now >= due:
             if now >= self._deadline:
                 self._phase = "total"
+            self._expired = True
+            if self._connection.protocol is not None:
+                self._protocol.set_exception(TimeoutError())  # to who waits for the head
             self._content.set_exception(TimeoutError())
             if self._chunks is not None:
                 self._chunks.stop()
         else:
             self._timer = self._loop.call_at(min(due, self._deadline), self._check)
-
-
-def _connection_lost(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
-    """Done when the response's connection is lost; None if it was already given back."""
-    if response.connection is None or response.connection.protocol is None:
-        return None
-    lost = response.connection.protocol.closed
-    if lost is not None:
-        # It belongs to the connection, which may break when nobody looks any more.
-        lost.remove_done_callback(_retrieve)
-        lost.add_done_callback(_retrieve)
-    return lost
 
 
 def _retrieve(lost: asyncio.Future[None]) -> None:

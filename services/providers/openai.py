@@ -30,10 +30,10 @@ class OpenAI:
         temperature: float | None = None,
     ) -> None:
         self._transport = transport
-        self._url = f"{base_url}/chat/completions"
-        self._headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json"}
         if api_key:  # a server of one's own may want none
-            self._headers["authorization"] = f"Bearer {api_key}"
+            headers["authorization"] = f"Bearer {api_key}"
+        self._endpoint = transport.endpoint(f"{base_url}/chat/completions", headers)
         self._model = model
         self._parameters: dict[str, object] = {
             "model": model,
@@ -64,9 +64,8 @@ class OpenAI:
             messages.insert(0, {"role": "system", "content": prompt.system})
         return converse(
             self._transport,
-            self._url,
-            headers=self._headers,
-            body=msgspec.json.encode({**self._parameters, "messages": messages}),
+            self._endpoint,
+            msgspec.json.encode({**self._parameters, "messages": messages}),
             deadline=prompt.deadline,
             model=self._model,
             answer=OpenAIAnswer(self.name, self._model),

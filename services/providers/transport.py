@@ -6,15 +6,16 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from time import perf_counter
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.connector import Connection
 
 from services.errors import Phase, ProviderUnavailable
-from services.providers.chunk_reader import ChunkwiseResponse
+from services.providers.endpoint import Endpoint
 from services.providers.exchange import Exchange, Patience
 from services.providers.failures import timed_out
 
@@ -53,12 +54,14 @@ class Transport:
         self._open: set[Exchange] = set()
         self._pooled = 0
         self._max_sockets = max_sockets
-        self._timeout = aiohttp.ClientTimeout(connect=connect_timeout)
+        self._connect_patience = connect_timeout
+        self._connect_timeout = _within(connect_timeout)
         self._patience = Patience(first_token=first_token_timeout, idle=idle_timeout)
         self._stale_within = stale_within
         self._proxy = proxy
-        self._pool: aiohttp.ClientSession
-        self._overflow: aiohttp.ClientSession
+        self._loop: asyncio.AbstractEventLoop
+        self._pool: aiohttp.TCPConnector
+        self._overflow: aiohttp.TCPConnector
 
     @property
     def open(self) -> int:
@@ -67,13 +70,12 @@ class Transport:
 
     async def __aenter__(self) -> Self:
         """Prepare the pools; no connection is made yet."""
+        self._loop = asyncio.get_running_loop()
         # Neither connector has a limit of its own: aiohttp would make streams queue for a socket.
-        self._pool = self._session(
-            aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_TTL, keepalive_timeout=_KEEP_ALIVE)
+        self._pool = aiohttp.TCPConnector(
+            limit=0, ttl_dns_cache=_DNS_TTL, keepalive_timeout=_KEEP_ALIVE
         )
-        self._overflow = self._session(
-            aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_TTL, force_close=True)
-        )
+        self._overflow = aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_TTL, force_close=True)
         return self
 
     async def __aexit__(
@@ -88,163 +90,95 @@ class Transport:
         await self._pool.close()
         await self._overflow.close()
 
+    def endpoint(self, url: str, headers: Mapping[str, str]) -> Endpoint:
+        """What `post` asks, once the transport is open. Raises `ValueError`, see `Endpoint`."""
+        return Endpoint(url, headers, proxy=self._proxy, loop=self._loop)
+
     async def post(
         self,
-        url: str,
-        *,
-        headers: Mapping[str, str],
+        endpoint: Endpoint,
         body: bytes,
+        *,
         deadline: float | None = None,
         on_connected: Callable[[float], None] | None = None,
     ) -> Exchange:
         """Send *body* and wait for the response's headers, whatever their status.
 
         *on_connected* is called just before *body* leaves, with the seconds it took to get a socket, and
-        a second time if it has to leave again. It must not raise.
+        a second time if it has to leave again. What it raises is raised here, and nothing is sent.
         Raises `ProviderTimeout` (phase `connect`, `first_token`, or `total` at *deadline*, in the
         event loop's time) and `ProviderUnavailable`.
         Cancelling closes the socket, also while it connects. The caller closes the exchange.
         """
+        limit = math.inf if deadline is None else deadline
         pooled = self._pooled < self._max_sockets
-        session = self._pool if pooled else self._overflow
         self.overflows += not pooled
-        self._pooled += pooled
-        opening = _Opening(math.inf if deadline is None else deadline, on_connected)
+        exchange = await self._connect(endpoint, limit, pooled=pooled)
         try:
-            try:
-                response = await self._send(session, url, headers, body, opening)
-            except ProviderUnavailable as failure:
-                if not opening.was_stale(failure.__cause__, self._stale_within):
-                    raise
-                # Not from the pool: the sockets beside it were closed by the same restart, or will be.
-                self.stale_sockets += 1
-                self._pooled -= 1
-                pooled = False
-                opening = _Opening(opening.deadline, on_connected)
-                response = await self._send(self._overflow, url, headers, body, opening)
+            return await _ask(exchange, endpoint, body, on_connected)
+        except ProviderUnavailable as failure:
+            if not self._was_stale(exchange, failure):
+                raise
+        # Not from the pool: the sockets beside it were closed by the same restart, or will be.
+        self.stale_sockets += 1
+        exchange = await self._connect(endpoint, limit, pooled=False)
+        return await _ask(exchange, endpoint, body, on_connected)
+
+    async def _connect(self, endpoint: Endpoint, deadline: float, *, pooled: bool) -> Exchange:
+        self._pooled += pooled
+        started = perf_counter()
+        try:
+            connection = await self._connection(endpoint, deadline, pooled=pooled)
         except BaseException:
             self._pooled -= pooled
             raise
         exchange = Exchange(
             self.provider,
-            response,
+            connection,
             patience=self._patience,
-            asked_at=opening.connected_at,
-            deadline=opening.deadline,
-            connect=opening.connect,
+            deadline=deadline,
+            took=perf_counter() - started,
             reusable=pooled,
             on_release=self._released,
         )
+        if exchange.reused:
+            self.pool_hits += 1
+        else:
+            self.connects += 1
+            self.connect_seconds += exchange.connect
         self._open.add(exchange)
         return exchange
 
-    async def _send(
-        self,
-        session: aiohttp.ClientSession,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        opening: _Opening,
-    ) -> ChunkwiseResponse:
+    async def _connection(self, endpoint: Endpoint, deadline: float, *, pooled: bool) -> Connection:
+        connector = self._pool if pooled else self._overflow
+        phase: Phase = "connect"
+        timeout, left = self._connect_timeout, deadline - self._loop.time()
+        if left <= 0:  # to aiohttp it would mean that there is no limit
+            raise timed_out(self.provider, "total")
+        if left < self._connect_patience:
+            phase, timeout = "total", _within(left)
         try:
-            # The patience for a first token begins when the trace tells that there is a connection.
-            async with asyncio.timeout_at(opening.deadline) as opening.timeout:
-                response = await session.post(
-                    url,
-                    headers=headers,
-                    data=body,
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                    trace_request_ctx=opening,
-                )
-        except aiohttp.ConnectionTimeoutError as exc:
-            raise timed_out(self.provider, "connect") from exc
+            return await connector.connect(endpoint.route, traces=[], timeout=timeout)
         except TimeoutError as exc:
-            raise timed_out(self.provider, opening.phase) from exc
+            raise timed_out(self.provider, phase) from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise ProviderUnavailable(
-                self.provider,
-                f"connection failed: {type(exc).__name__}",
-                phase="headers" if opening.connected_at else "connect",
+                self.provider, f"connection failed: {type(exc).__name__}", phase="connect"
             ) from exc
-        assert isinstance(response, ChunkwiseResponse)  # noqa: S101 - as `_session` asks for
-        return response
 
-    def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(self._on_connected)
-        trace.on_connection_reuseconn.append(self._on_reused)
-        return aiohttp.ClientSession(
-            connector=connector,
-            timeout=self._timeout,
-            trace_configs=[trace],
-            response_class=ChunkwiseResponse,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"user-agent": "ai-chat-api", "accept-encoding": "identity"},
-        )
+    def _was_stale(self, exchange: Exchange, failure: ProviderUnavailable) -> bool:
+        """Whether *failure* shows that the provider had closed the socket before it was reused.
 
-    async def _on_connected(
-        self,
-        session: aiohttp.ClientSession,
-        context: SimpleNamespace,
-        params: aiohttp.TraceConnectionCreateEndParams,
-    ) -> None:
-        opening: _Opening = context.trace_request_ctx
-        opening.connected(self._patience.first_token, reused=False)
-        self.connects += 1
-        self.connect_seconds += opening.connect
-
-    async def _on_reused(
-        self,
-        session: aiohttp.ClientSession,
-        context: SimpleNamespace,
-        params: aiohttp.TraceConnectionReuseconnParams,
-    ) -> None:
-        opening: _Opening = context.trace_request_ctx
-        opening.connected(self._patience.first_token, reused=True)
-        self.pool_hits += 1
+        One that breaks later had taken the request: that attempt has failed.
+        """
+        waited = self._loop.time() - exchange.connected_at
+        broke = isinstance(failure.__cause__, _CLOSED)
+        return exchange.reused and broke and waited < self._stale_within
 
     def _released(self, exchange: Exchange) -> None:
         if exchange in self._open:
             self._open.remove(exchange)
             self._pooled -= exchange.reusable
-
-
-class _Opening:
-    """A request on its way to its headers; moments are the event loop's, `connect` is seconds."""
-
-    timeout: asyncio.Timeout
-    phase: Phase = "total"
-    """What ran out, if the timeout strikes."""
-
-    def __init__(
-        self, deadline: float, on_connected: Callable[[float], None] | None = None
-    ) -> None:
-        self.deadline = deadline
-        self._on_connected = on_connected
-        self.connected_at = 0.0
-        self.connect = 0.0
-        self._reused = False
-        self._started = perf_counter()
-
-    def connected(self, patience: float, *, reused: bool) -> None:
-        """Begin the wait for a first token, of *patience* seconds."""
-        self._reused = reused
-        self.connect = 0.0 if reused else perf_counter() - self._started
-        self.connected_at = asyncio.get_running_loop().time()
-        if self.connected_at + patience < self.deadline:
-            self.phase = "first_token"
-            self.timeout.reschedule(self.connected_at + patience)
-        if self._on_connected is not None:
-            self._on_connected(self.connect)
-
-    def was_stale(self, cause: BaseException | None, within: float) -> bool:
-        """Whether *cause*, coming now, shows that the provider had closed the socket before it was reused.
-
-        One that breaks later than *within* seconds had taken the request: that attempt has failed.
-        """
-        waited = asyncio.get_running_loop().time() - self.connected_at
-        return self._reused and isinstance(cause, _CLOSED) and waited < within
 
 
 def proxy_for(url: str) -> str | None:
@@ -265,3 +199,24 @@ def proxy_for(url: str) -> str | None:
     if scheme not in ("http", "https"):
         raise ValueError(f"{parts.scheme.upper()}_PROXY must be an HTTP proxy, not {scheme}://")
     return proxy
+
+
+async def _ask(
+    exchange: Exchange,
+    endpoint: Endpoint,
+    body: bytes,
+    on_connected: Callable[[float], None] | None,
+) -> Exchange:
+    try:
+        if on_connected is not None:
+            on_connected(exchange.connect)
+        await exchange.ask(endpoint.request(body, last=not exchange.reusable))
+    except BaseException:
+        exchange.close()
+        raise
+    return exchange
+
+
+def _within(seconds: float) -> aiohttp.ClientTimeout:
+    # Without the threshold aiohttp rounds what is longer up to whole seconds.
+    return aiohttp.ClientTimeout(connect=seconds, ceil_threshold=math.inf)

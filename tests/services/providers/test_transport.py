@@ -207,7 +207,7 @@ async def test_closing_the_generator_closes_the_upstream_at_once(
 async def test_who_will_not_hear_of_a_connection_leaves_none_behind(
     transport: Transport, upstream: Upstream, prompt: Prompt
 ) -> None:
-    """A hook may fail there, in the middle of aiohttp."""
+    """A hook may fail there."""
 
     def take(batch: Batch) -> None:
         raise LookupError

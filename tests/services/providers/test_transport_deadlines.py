@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from answers import failure_of, openai_at, text_of
 from dialects import DONE, chunk, role_chunk
 from replies import hangs, repeats
-from upstream import Script, Upstream, openai, sends
+from upstream import Reply, Script, Upstream, openai, sends
 
 from services.errors import Phase, ProviderTimeout, ProviderUnavailable
 from services.events import TextDelta
@@ -41,6 +42,23 @@ async def test_a_silence_of_any_kind_ends_in_a_timeout_that_names_its_phase(
         assert (error.phase, text) == (phase, said)
         assert error.retryable
         await upstream.abandoned()
+
+
+async def test_a_head_that_comes_just_when_the_patience_ends_begins_no_answer(
+    upstream: Upstream, prompt: Prompt
+) -> None:
+    """In the same turn of the loop; after that nobody looks at the clock any more."""
+
+    async def script(reply: Reply) -> None:
+        reply.head()
+        time.sleep(0.3)  # noqa: ASYNC251 - so that the loop finds both
+        await asyncio.Event().wait()
+
+    upstream.plays(script)
+    async with Transport("openai", first_token_timeout=0.2) as transport:
+        _, error = await failure_of(openai_at(transport, upstream.url), prompt)
+
+    assert error.phase == "first_token"
 
 
 async def test_the_gap_between_tokens_may_be_shorter_than_the_patience_for_the_first(
