@@ -66,7 +66,7 @@ def message(chance: random.Random, words: int = 20) -> str:
 async def fill(
     database: Database, chance: random.Random, users: Sequence[str], number: int
 ) -> None:
-    """Give each of *users* so many messages, through the statement that remembers a turn."""
+    """Give each of *users* so many messages, through the statement that remembers turns."""
     index = SqliteIndex() if dialect_of(database) == "sqlite" else PostgresIndex()
     now = datetime.now(UTC) - number * _APART
     roles: tuple[Role, ...] = ("user", "assistant") * (_SESSION // 2)

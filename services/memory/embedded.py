@@ -59,20 +59,13 @@ class EmbeddedMemory:
 
     async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
         """Remember turns and their answers, see `add`: all of them, or none."""
-        remembered = []
+        entries: list[Entry] = []
         for turn, answer in said:
-            if entries := _entries(turn, answer):
-                remembered.append(entries)
+            entries += _entries(turn, answer)
             await asyncio.sleep(0)  # indexing takes a while, and others have streams to serve
-        # In one order in every process: two that wait for each other's owners would both fail.
-        remembered.sort(key=lambda entries: entries[0].owner)
-        if len(remembered) == 1:
-            # One statement: a transaction of its own, in one exchange with the database.
+        if entries:
             async with self._alone, self._connected() as connection:
-                await self._store.insert(connection, remembered)
-        elif remembered:
-            async with self._alone, self._connected(), transaction(self._database) as connection:
-                await self._store.insert(connection, remembered)
+                await self._store.insert(connection, entries)
 
     async def search(
         self, user_id: str, query: str, *, limit: int, session_id: str | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from services.memory.owner import Owner
 from services.memory.terms import index_terms, speaker_of
@@ -31,6 +32,7 @@ class Entry:
 
 def entry(owner: Owner, session_id: str, role: Role, text: str, said_at: datetime) -> Entry:
     """What *text* is remembered as."""
+    text = storable(text)
     indexed = index_terms(text)
     return Entry(
         owner=owner.id,
@@ -40,11 +42,11 @@ def entry(owner: Owner, session_id: str, role: Role, text: str, said_at: datetim
         length=indexed.length,
         is_question=text.rstrip().endswith(("?", "？", "؟")),
         speaker=" ".join(sorted(speaker_of(text))),
-        content=storable(text),
+        content=text,
         terms=" ".join(owner.tokens(indexed.terms)),
     )
 
 
 def as_json(entries: Sequence[Entry]) -> str:
-    """*entries* as one parameter of a statement: a JSON array of objects, numbered from 1."""
-    return json.dumps([{"number": n, **asdict(entry)} for n, entry in enumerate(entries, 1)])
+    """*entries* as one parameter of a statement: a JSON array of objects."""
+    return msgspec.json.encode(entries).decode()
