@@ -27,6 +27,7 @@ from services.memory.entry import entry
 from services.memory.owner import Owner
 from services.memory.postgres import PostgresIndex
 from services.memory.sqlite import SqliteIndex
+from services.steps import at_once
 from services.storage.database import open_database
 from services.storage.dialect import dialect_of
 from services.turn import Role, Turn
@@ -74,7 +75,7 @@ async def fill(
         for owner in map(Owner, users):
             for session in range(number // _SESSION):
                 texts = [
-                    entry(owner, f"s-{session}", role, message(chance), now + n * _APART)
+                    at_once(entry(owner, f"s-{session}", role, message(chance), now + n * _APART))
                     for n, role in enumerate(roles, session * _SESSION)
                 ]
                 await index.insert(connection, texts)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from services.memory.owner import Owner
 from services.memory.terms import index_terms, speaker_of
+from services.steps import Steps, portions
 from services.storage.moments import microseconds
 from services.storage.storable import storable
 from services.turn import Role
+
+# Hashing so many terms takes some 0.1 ms.
+_PORTION: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +35,14 @@ class Entry:
     terms: str
 
 
-def entry(owner: Owner, session_id: str, role: Role, text: str, said_at: datetime) -> Entry:
+def entry(owner: Owner, session_id: str, role: Role, text: str, said_at: datetime) -> Steps[Entry]:
     """What *text* is remembered as."""
     text = storable(text)
-    indexed = index_terms(text)
+    indexed = yield from index_terms(text)
+    tokens: list[str] = []
+    for portion in portions(indexed.terms, _PORTION):
+        tokens += owner.tokens(portion)
+        yield
     return Entry(
         owner=owner.id,
         session_id=storable(session_id),
@@ -43,7 +52,7 @@ def entry(owner: Owner, session_id: str, role: Role, text: str, said_at: datetim
         is_question=text.rstrip().endswith(("?", "？", "؟")),
         speaker=" ".join(sorted(speaker_of(text))),
         content=text,
-        terms=" ".join(owner.tokens(indexed.terms)),
+        terms=" ".join(sorted(tokens)),
     )
 
 
