@@ -148,7 +148,9 @@ def _settle_garbage_collector() -> None:
     # Yet answers that were cut, and queries, leave cycles, and those that lived through two collections
     # wait for a full one. With 50 in the place of 10 the process grew by 36 MiB in 70,000 requests of
     # `python -m bench soak`.
-    gc.set_threshold(20_000, 20, 10)
+    # A collection of 20,000 new objects, as some 200 turns leave them, held up the loop for 8 to 17 ms;
+    # one of 2,000 for one.
+    gc.set_threshold(2_000, 200, 10)
 
 
 def _keep_no_freed_memory() -> None:

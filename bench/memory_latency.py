@@ -27,6 +27,7 @@ from services.memory.entry import entry
 from services.memory.owner import Owner
 from services.memory.postgres import PostgresIndex
 from services.memory.sqlite import SqliteIndex
+from services.steps import at_once
 from services.storage.database import open_database
 from services.storage.dialect import dialect_of
 from services.turn import Role, Turn
@@ -66,7 +67,7 @@ def message(chance: random.Random, words: int = 20) -> str:
 async def fill(
     database: Database, chance: random.Random, users: Sequence[str], number: int
 ) -> None:
-    """Give each of *users* so many messages, through the statement that remembers a turn."""
+    """Give each of *users* so many messages, through the statement that remembers turns."""
     index = SqliteIndex() if dialect_of(database) == "sqlite" else PostgresIndex()
     now = datetime.now(UTC) - number * _APART
     roles: tuple[Role, ...] = ("user", "assistant") * (_SESSION // 2)
@@ -74,7 +75,7 @@ async def fill(
         for owner in map(Owner, users):
             for session in range(number // _SESSION):
                 texts = [
-                    entry(owner, f"s-{session}", role, message(chance), now + n * _APART)
+                    at_once(entry(owner, f"s-{session}", role, message(chance), now + n * _APART))
                     for n, role in enumerate(roles, session * _SESSION)
                 ]
                 await index.insert(connection, texts)

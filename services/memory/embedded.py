@@ -19,6 +19,7 @@ from services.memory.sqlite import SqliteIndex
 from services.memory.store import Store, passages
 from services.memory.terms import QueryTerms, query_terms
 from services.memory.turn_key import turn_key
+from services.steps import Steps, in_turns
 from services.storage.dialect import dialect_of
 from services.storage.migrations import migrate
 from services.storage.outages import outages_translated
@@ -59,20 +60,9 @@ class EmbeddedMemory:
 
     async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
         """Remember turns and their answers, see `add`: all of them, or none."""
-        remembered = []
-        for turn, answer in said:
-            if entries := _entries(turn, answer):
-                remembered.append(entries)
-            await asyncio.sleep(0)  # indexing takes a while, and others have streams to serve
-        # In one order in every process: two that wait for each other's owners would both fail.
-        remembered.sort(key=lambda entries: entries[0].owner)
-        if len(remembered) == 1:
-            # One statement: a transaction of its own, in one exchange with the database.
+        if entries := await in_turns(_entries(said)):
             async with self._alone, self._connected() as connection:
-                await self._store.insert(connection, remembered)
-        elif remembered:
-            async with self._alone, self._connected(), transaction(self._database) as connection:
-                await self._store.insert(connection, remembered)
+                await self._store.insert(connection, entries)
 
     async def search(
         self, user_id: str, query: str, *, limit: int, session_id: str | None = None
@@ -131,10 +121,13 @@ class EmbeddedMemory:
                 yield connection
 
 
-def _entries(turn: Turn, answer: str) -> list[Entry]:
-    owner = Owner(turn.user_id)
-    session_id = turn.session_id or f"once-{turn_key(turn)}"
-    said: list[tuple[Role, str]] = [("user", turn.message), ("assistant", answer)]
-    return [
-        entry(owner, session_id, role, text, turn.asked_at) for role, text in said if text.strip()
-    ]
+def _entries(said: Sequence[tuple[Turn, str]]) -> Steps[list[Entry]]:
+    entries: list[Entry] = []
+    for turn, answer in said:
+        owner = Owner(turn.user_id)
+        session_id = turn.session_id or f"once-{turn_key(turn)}"
+        texts: list[tuple[Role, str]] = [("user", turn.message), ("assistant", answer)]
+        for role, text in texts:
+            if text.strip():
+                entries.append((yield from entry(owner, session_id, role, text, turn.asked_at)))
+    return entries

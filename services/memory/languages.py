@@ -83,6 +83,7 @@ _ENGLISH_TOO: Final = _words("""
     plus poco pour sa sans sea si sin solo son sta su sue sur ta te tem ti ton tot tout tu tua u um una
     us va van vers vi via want war wen y ya yo""")
 
+_ANYWHERE: Final = frozenset().union(*STOP_WORDS.values())
 _ELSEWHERE: Final = frozenset().union(*(STOP_WORDS[code] for code in STOP_WORDS if code != "en"))
 _TELLING: Final[Mapping[Language, frozenset[str]]] = {
     code: words - (_ELSEWHERE if code == "en" else STOP_WORDS["en"] | _ENGLISH_TOO)
@@ -123,7 +124,7 @@ def languages_of(words: Collection[str], *, least: int = 1) -> frozenset[Languag
 
     It takes *least* words that are of no other language to tell one from English, or three that are.
     """
-    distinct = set(words)
+    distinct = _ANYWHERE.intersection(words)
     found: dict[Language, tuple[int, int]] = {
         code: (len(distinct & _TELLING[code]), len(distinct & stop_words))
         for code, stop_words in STOP_WORDS.items()

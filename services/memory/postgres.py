@@ -41,14 +41,8 @@ class PostgresIndex:
         return await _fetch(connection, f"SELECT {columns} {source}", values)
 
     async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Add the messages that are not there yet, and their terms to the index, as one."""
-        await _fetch(connection, _INSERT, {
-            "owner": entries[0].owner,
-            "session_id": entries[0].session_id,
-            "messages": len(entries),
-            "words": sum(entry.length for entry in entries),
-            "entries": as_json(entries),
-        })  # fmt: skip
+        """Add the messages that are not there yet, and their terms to the index: all, or none."""
+        await _fetch(connection, _INSERT, {"entries": as_json(entries)})
 
 
 async def _fetch(
@@ -76,5 +70,17 @@ _POSTINGS: Final = (
 
 _BEST: Final = f"FROM memory m WHERE m.id = ANY(:ids) AND {OWNED}"
 
+# One statement is its own transaction. In one order in every process: two that wait for each other's
+# owners would both fail.
 _INSERT: Final = """
-    SELECT memory_remember(:owner, :session_id, :messages, :words, CAST(:entries AS json))"""
+    SELECT memory_remember(owner, session_id, messages, words, entries)
+    FROM (
+        SELECT owner, session_id, CAST(count(*) AS integer) AS messages,
+               CAST(sum(length) AS integer) AS words, json_agg(entry) AS entries
+        FROM ROWS FROM (json_to_recordset(CAST(:entries AS json)) AS
+            (owner text, session_id text, role text, said_at bigint, length integer,
+             is_question boolean, speaker text, content text, terms text)) WITH ORDINALITY
+            AS entry (owner, session_id, role, said_at, length, is_question, speaker, content,
+                      terms, number)
+        GROUP BY owner, session_id ORDER BY owner, session_id
+    ) sessions"""

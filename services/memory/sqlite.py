@@ -51,7 +51,7 @@ class SqliteIndex:
         return rows
 
     async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Add the messages that are not there yet, and their terms to the index, as one."""
+        """Add the messages that are not there yet, and their terms to the index: all, or none."""
         await connection.execute(_INSERT, {"entries": as_json(entries)})
 
 

@@ -52,7 +52,10 @@ class Index(Protocol):
         ...
 
     async def insert(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Add the messages that are not there yet, and their terms to the index, as one."""
+        """Add the messages that are not there yet, and their terms to the index: all, or none.
+
+        No two of *entries* are equal.
+        """
         ...
 
 
@@ -72,10 +75,10 @@ class Store:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    async def insert(self, connection: Connection, turns: Iterable[Sequence[Entry]]) -> None:
-        """Append the entries of each of *turns*, at least one and all of one session, to it."""
-        for entries in turns:
-            await self._index.insert(connection, entries)
+    async def insert(self, connection: Connection, entries: Iterable[Entry]) -> None:
+        """Append *entries*, at least one, each to its session, in their order: all of them, or none."""
+        # A statement does not see what it writes itself, so it would write equal ones twice.
+        await self._index.insert(connection, list(dict.fromkeys(entries)))
 
     async def erase(self, connection: Connection, owner: Owner, session_id: str | None) -> None:
         """Erase a session, or all of *owner*; *connection* is in a transaction."""

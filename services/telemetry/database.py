@@ -15,6 +15,7 @@ from databases import Database
 
 from services.errors import Unavailable
 from services.pricing import plain
+from services.steps import Steps, in_turns
 from services.storage.dialect import dialect_of, utc_text
 from services.storage.storable import storable
 from services.storage.write_behind import Pace, WriteBehind
@@ -88,7 +89,7 @@ class DatabaseSink:
             yield self
 
     async def _insert(self, rows: Sequence[_Row]) -> None:
-        text = (b"[" + b",".join(_encode(*row) for row in rows) + b"]").decode()
+        text = await in_turns(_encoded(rows))
         try:
             await self._database.execute(self._statement, {"rows": text})
         except _REFUSALS:
@@ -96,6 +97,14 @@ class DatabaseSink:
         except Exception as exc:
             # Whatever else the driver raises is no row's fault.
             raise Unavailable from exc
+
+
+def _encoded(rows: Sequence[_Row]) -> Steps[str]:
+    encoded = []
+    for row in rows:
+        encoded.append(_encode(*row))
+        yield
+    return (b"[" + b",".join(encoded) + b"]").decode()
 
 
 def _encode(id_: UUID, event: TelemetryEvent) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -26,6 +27,8 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _SHORT: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1, 2.5, 5, 10, 20)
 _LONG: Final = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 
+_Number: TypeAlias = int | float | Decimal
+
 # A compatible upstream may answer with any model name; each makes a dozen new series for ever.
 _MOST_MODELS: Final = 50
 
@@ -40,6 +43,7 @@ class MetricsSink:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._models: set[str] = set()
+        self._series: dict[tuple[str, str], _Series] = {}
         answer = ("provider", "model")
         self._turns = self._counter("chat_turns", "Turns that ended.", *answer, "finish_reason")
         self._errors = self._counter("chat_errors", "Turns that failed.", "code", "phase")
@@ -96,29 +100,40 @@ class MetricsSink:
             yield metric
 
     def _record_turn(self, payload: Mapping[str, Value]) -> None:
-        provider, model = _label(payload, "provider"), self._model(_label(payload, "model"))
-        answer = (provider, model)
+        answer = (_label(payload, "provider"), self._model(_label(payload, "model")))
+        series = self._series.get(answer) or self._new_series(*answer)
         self._turns.labels(*answer, _label(payload, "finish_reason")).inc()
-        self._retries.labels(*answer).inc(_amount(payload, "provider_retry_count") or 0)
-        self._count_usage(answer, payload)
-        _observe(self._ttft.labels(*answer), payload, "ttft_ms")
-        _observe(self._total.labels(*answer), payload, "total_ms")
-        _observe(self._connect.labels(provider), payload, "connect_ms")
-        _observe(self._memory, payload, "memory_ms")
-        if payload.get("disconnected"):
-            self._disconnects.inc()
-        if payload.get("resumed"):
-            self._resumes.inc()
-        self._replays.inc(_amount(payload, "idempotent_replays") or 0)
-
-    def _count_usage(self, answer: tuple[str, str], payload: Mapping[str, Value]) -> None:
-        for kind, name in (("in", "tokens_in"), ("out", "tokens_out"), ("cached", "cached_tokens")):
-            self._tokens.labels(*answer, kind).inc(_amount(payload, name) or 0)
+        _count(series.retries, payload, "provider_retry_count")
+        _count(series.tokens_in, payload, "tokens_in")
+        _count(series.tokens_out, payload, "tokens_out")
+        _count(series.cached_tokens, payload, "cached_tokens")
         cost = _amount(payload, "cost_usd")
         if cost is None:
             self._unpriced.labels(*answer).inc()
         else:
             self._cost.labels(*answer).inc(cost)
+        _observe(series.ttft, payload, "ttft_ms")
+        _observe(series.total, payload, "total_ms")
+        _observe(series.connect, payload, "connect_ms")
+        _observe(self._memory, payload, "memory_ms")
+        if payload.get("disconnected"):
+            self._disconnects.inc()
+        if payload.get("resumed"):
+            self._resumes.inc()
+        _count(self._replays, payload, "idempotent_replays")
+
+    def _new_series(self, provider: str, model: str) -> _Series:
+        series = _Series(
+            retries=self._retries.labels(provider, model),
+            tokens_in=self._tokens.labels(provider, model, "in"),
+            tokens_out=self._tokens.labels(provider, model, "out"),
+            cached_tokens=self._tokens.labels(provider, model, "cached"),
+            ttft=self._ttft.labels(provider, model),
+            total=self._total.labels(provider, model),
+            connect=self._connect.labels(provider),
+        )
+        self._series[provider, model] = series
+        return series
 
     def _model(self, model: str) -> str:
         if model not in self._models:
@@ -134,6 +149,19 @@ class MetricsSink:
         self, name: str, documentation: str, buckets: Sequence[float], *labels: str
     ) -> Histogram:
         return Histogram(name, documentation, labels, buckets=buckets, registry=self._registry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What every answer of a provider's model is counted in: to look each up took twice as long."""
+
+    retries: Counter
+    tokens_in: Counter
+    tokens_out: Counter
+    cached_tokens: Counter
+    ttft: Histogram
+    total: Histogram
+    connect: Histogram
 
 
 class _Reading(Collector):
@@ -167,10 +195,16 @@ def _label(payload: Mapping[str, Value], name: str) -> str:
 def _amount(payload: Mapping[str, Value], name: str) -> float | None:
     """The amount called *name*; None if there is none, or none that can be counted."""
     value = payload.get(name)
-    if not isinstance(value, int | float | Decimal):
+    if not isinstance(value, _Number):
         return None
     amount = float(value)
     return amount if 0 <= amount < math.inf else None
+
+
+def _count(counter: Counter, payload: Mapping[str, Value], name: str) -> None:
+    """Add the amount called *name*, if there is one, to *counter*."""
+    if amount := _amount(payload, name):
+        counter.inc(amount)
 
 
 def _observe(histogram: Histogram, payload: Mapping[str, Value], name: str) -> None:

@@ -269,3 +269,14 @@ async def test_an_answer_with_characters_postgres_refuses_is_stored(
     await conversations.add(finished("hello", "a\0b\udc00"))
 
     assert await _all_messages(conversations, "alice", "session-a") == ["a\ufffdb\ufffd", "hello"]
+
+
+async def test_the_tokens_of_a_long_answer_are_those_of_all_its_words(
+    conversations: Conversations,
+) -> None:
+    """They are counted piece by piece, so that nobody waits for all of them."""
+    await conversations.add(finished("count", "one two three four " * 5_000))
+
+    answer, _ = (await conversations.messages("alice", "session-a", limit=10)).items
+
+    assert answer.tokens == 20_000

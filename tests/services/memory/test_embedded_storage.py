@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import asyncpg
+import pytest
 from databases import Database
 from said import MAY, turn
 
 from services.memory.embedded import EmbeddedMemory
+from services.storage.write_behind import Pace, WriteBehind
 
 
 async def _texts(memory: EmbeddedMemory, question: str, *, limit: int = 10) -> list[str]:
@@ -125,3 +129,93 @@ async def test_a_turn_added_twice_at_once_is_remembered_once(
 
     assert await bare_database.fetch_val("SELECT count(*) FROM memory") == 2
     assert await bare_database.fetch_val("SELECT messages FROM memory_owners") == 2
+
+
+async def _numbers(database: Database) -> list[tuple[str, int, str]]:
+    """Each message by its session, its number in it, and its text."""
+    rows = await database.fetch_all(
+        "SELECT s.session_id, m.id & 16777215 AS number, m.content"
+        " FROM memory m JOIN memory_sessions s ON s.id = m.id >> 24 ORDER BY m.content"
+    )
+    return [(row["session_id"], row["number"], row["content"]) for row in rows]
+
+
+async def test_turns_of_many_owners_and_sessions_are_remembered_together_each_in_its_place(
+    embedded: EmbeddedMemory, bare_database: Database
+) -> None:
+    """They are one statement, in which sessions alternate and moments coincide."""
+    await embedded.add_all(
+        [
+            (turn("a", user="zoe", session="one"), "b"),
+            (turn("c", session="one"), "d"),
+            (turn("e", session="two"), "f"),
+            (turn("g", user="zoe", session="one"), ""),
+            (turn("h", session="one"), "i"),
+        ]
+    )
+
+    assert await _numbers(bare_database) == [
+        ("one", 1, "a"), ("one", 2, "b"), ("one", 1, "c"), ("one", 2, "d"),
+        ("two", 1, "e"), ("two", 2, "f"), ("one", 3, "g"), ("one", 3, "h"), ("one", 4, "i"),
+    ]  # fmt: skip
+    counts = await bare_database.fetch_all("SELECT messages, words FROM memory_owners")
+    assert sorted((row["messages"], row["words"]) for row in counts) == [(3, 3), (6, 6)]
+
+
+async def test_a_turn_that_is_twice_in_a_batch_is_remembered_once(
+    embedded: EmbeddedMemory, bare_database: Database
+) -> None:
+    """A statement does not see what it writes itself."""
+    said = (turn("marmalade"), "toast")
+
+    await embedded.add_all([said, (turn("honey"), "toast"), said])
+
+    assert await _numbers(bare_database) == [
+        ("session-1", 3, "honey"),
+        ("session-1", 1, "marmalade"),
+        ("session-1", 2, "toast"),
+    ]
+    assert await bare_database.fetch_val("SELECT words FROM memory_owners") == 3
+
+
+async def _fill_up(database: Database, session: str) -> None:
+    """Let *session* have all the messages it can."""
+    await database.execute(
+        f"UPDATE memory_sessions SET messages = 16777215 WHERE session_id = '{session}'"
+    )
+
+
+async def test_of_a_batch_that_is_refused_nothing_is_remembered(
+    embedded: EmbeddedMemory, bare_database: Database
+) -> None:
+    await embedded.add(turn("tea", session="full"), "")
+    await _fill_up(bare_database, "full")
+    batch = [
+        (turn("pancakes", session="a"), ""),
+        (turn("waffles", session="full"), ""),
+        (turn("toast", session="b"), ""),
+    ]
+
+    with pytest.raises((sqlite3.IntegrityError, asyncpg.CheckViolationError)):
+        await embedded.add_all(batch)
+
+    assert await bare_database.fetch_val("SELECT count(*) FROM memory") == 1
+    assert await bare_database.fetch_val("SELECT messages FROM memory_owners") == 1
+    assert await bare_database.fetch_val("SELECT count(*) FROM memory_sessions") == 1
+
+
+async def test_one_turn_that_is_refused_costs_no_other_its_place(
+    embedded: EmbeddedMemory, bare_database: Database
+) -> None:
+    await embedded.add(turn("tea", session="full"), "")
+    await _fill_up(bare_database, "full")
+    behind = WriteBehind("Memory", "Turns to remember", embedded.add_all, Pace(linger=0.01))
+
+    async with behind.writing():
+        for number in range(7):
+            session = "full" if number == 4 else f"session-{number}"
+            behind.put((turn(f"waffle {number}", session=session), ""))
+        await behind.written(lambda _: True)
+
+    assert behind.dropped == 1
+    assert len(await _texts(embedded, "waffle", limit=30)) == 6

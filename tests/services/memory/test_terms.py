@@ -5,6 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.memory.terms import index_terms, query_terms, speaker_of
+from services.steps import at_once
+
+
+def _indexed(text: str) -> frozenset[str]:
+    return at_once(index_terms(text)).terms
 
 
 def _sought(question: str) -> list[set[str]]:
@@ -99,14 +104,14 @@ def test_of_keywords_all_are_sought(keywords: str) -> None:
 )
 def test_words_are_found_inflected_in_a_text_of_unclear_language(said: str, asked: str) -> None:
     """A short text may have no word that tells its language, or one that English has as well."""
-    indexed = index_terms(said).terms
+    indexed = _indexed(said)
 
     assert any(spellings & indexed for spellings in query_terms(asked).terms)
 
 
 def test_the_inflection_of_another_language_is_not_an_english_word() -> None:
     """Without its ending, "care" is "car"."""
-    assert not query_terms("care").terms[0] & index_terms("The car is here").terms
+    assert not query_terms("care").terms[0] & _indexed("The car is here")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +124,7 @@ def test_the_inflection_of_another_language_is_not_an_english_word() -> None:
     ],
 )
 def test_irregular_forms_and_everyday_synonyms_are_found(said: str, asked: str) -> None:
-    indexed = index_terms(said).terms
+    indexed = _indexed(said)
 
     assert all(spellings & indexed for spellings in query_terms(asked).terms)
 
@@ -134,15 +139,26 @@ def test_accents_and_case_do_not_matter() -> None:
 
 
 def test_chinese_is_indexed_by_characters_and_pairs() -> None:
-    assert index_terms("喜欢猫").terms == {"喜", "欢", "猫", "喜欢", "欢猫"}
+    assert _indexed("喜欢猫") == {"喜", "欢", "猫", "喜欢", "欢猫"}
 
 
 def test_words_and_unspaced_runs_mix() -> None:
-    assert index_terms("my iPhone手机").terms == {"my", "iphon", "手", "机", "手机"}
+    assert _indexed("my iPhone手机") == {"my", "iphon", "手", "机", "手机"}
+
+
+def test_a_long_text_is_indexed_as_one() -> None:
+    """It is read in pieces, which no word and no run may be cut by."""
+    words = [f"word{number}" for number in range(5_000)]
+    run = "今天我们喜欢猫" * 1_000
+
+    indexed = at_once(index_terms(f"{' '.join(words)} {run} {'ö' * 3_000}"))
+
+    assert {*words, "今天", "天我", "猫今", "o" * 64} <= indexed.terms
+    assert indexed.length == 5_000 + 3_500 + 1
 
 
 def test_a_text_of_another_language_keeps_its_words() -> None:
-    terms = index_terms("Die Katzen sind nicht hier").terms
+    terms = _indexed("Die Katzen sind nicht hier")
 
     assert {"katzen", "katz~"} <= terms
 
@@ -182,6 +198,6 @@ def test_a_speaker_is_named_in_front_of_a_text(text: str, names: set[str]) -> No
 @given(st.text())
 def test_a_text_is_found_by_each_of_its_own_topics(text: str) -> None:
     """Whatever the language of the text is taken to be, and of the question."""
-    indexed = index_terms(text).terms
+    indexed = _indexed(text)
 
     assert all(spellings & indexed for spellings in query_terms(text).terms)

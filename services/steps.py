@@ -1,0 +1,50 @@
+"""Long computations in steps, between which others get their turns on the event loop."""
+
+from __future__ import annotations
+
+from asyncio import sleep
+from collections.abc import Generator, Iterable, Iterator
+from itertools import islice
+from time import perf_counter
+from typing import Final, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+# A function that yields wherever it may be interrupted, and returns a T.
+Steps: TypeAlias = Generator[None, None, T]
+
+# So long, in seconds, others wait for steps, and so long steps wait for others: who answers a question
+# goes through the loop a dozen times, and would wait at each for those that only let the next one go.
+_SLICE: Final = 0.0005
+_PAUSE: Final = 0.001
+
+
+async def in_turns(steps: Steps[T]) -> T:
+    """What *steps* return; others run between those."""
+    since = perf_counter()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if perf_counter() - since > _SLICE:
+            await sleep(_PAUSE)
+            since = perf_counter()
+
+
+def at_once(steps: Steps[T]) -> T:
+    """What *steps* return, while everybody waits."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """*items* in lists of *size*, the last of which may have fewer."""
+    left = iter(items)
+    while portion := list(islice(left, size)):
+        yield portion
