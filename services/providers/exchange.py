@@ -111,7 +111,7 @@ class Exchange:
                     await chunks.arrival()
                 if chunks.arrived:
                     return chunks.take()
-                if chunks.lost:
+                if self._protocol.exception() is not None:
                     self._note_loss()
             return await self._content.readany()
         except TimeoutError as exc:
