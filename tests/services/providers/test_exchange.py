@@ -101,9 +101,11 @@ async def test_an_answer_that_comes_before_the_prompt_was_taken_is_heard(
         assert transport.pool_hits == 0
 
 
-async def test_leaving_does_not_wait_until_the_prompt_was_taken(transport: Transport) -> None:
+async def test_leaving_does_not_wait_until_the_prompt_was_taken(
+    transport: Transport, tls: ssl.SSLContext | None
+) -> None:
     """Nor sends the rest of it first."""
-    async with deaf(b"") as (url, opened):
+    async with deaf(b"", tls) as (url, opened):
         asking = asyncio.ensure_future(events_of(openai_at(transport, url), HUGE))
         await until(lambda: bool(opened) and opened[0].asked.is_set())
 
