@@ -223,6 +223,8 @@ class Exchange:
 
     def _on_connection_lost(self, lost: asyncio.Future[None]) -> None:
         self._note_loss()
+        if self._closed:  # there will be no end of the body to wait for
+            self.release()
 
     def _note_loss(self) -> None:
         # When the framing of a body is broken, aiohttp (3.14) closes the socket without a word to

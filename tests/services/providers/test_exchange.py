@@ -186,6 +186,27 @@ async def test_an_error_may_end_with_its_connection(
         await settled(transport)
 
 
+async def test_a_socket_that_breaks_behind_an_answer_is_not_waited_for(
+    transport: Transport, upstream: Upstream, prompt: Prompt
+) -> None:
+    """It would count as one of the pool's until 2 s have passed."""
+
+    async def script(reply: Reply) -> None:
+        reply.head()
+        reply.send(b"".join(openai_events("Hello")))
+        await asyncio.sleep(0.05)
+        reply.drop()
+
+    upstream.plays(script)
+    assert await text_of(openai_at(transport, upstream.url), prompt) == "Hello"
+    assert transport.open == 1
+
+    async with asyncio.timeout(1.5):
+        await settled(transport)
+
+    assert transport._pooled == 0
+
+
 @pytest.mark.parametrize(
     "head", [b"HTTP/1.1 204 No\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]
 )
