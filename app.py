@@ -30,6 +30,7 @@ from blueprints.metrics import metrics
 from blueprints.problems import ProblemHandler
 from blueprints.sessions import sessions
 from services.bootstrap import open_services
+from services.providers.transport import BadProxy
 from services.redis_client import BadRedisUrl
 from services.storage.database import BadDatabaseUrl, DatabaseUnavailable
 from services.storage.migrations import MigrationFailed
@@ -38,8 +39,15 @@ from settings.development import curl_line
 from settings.logging import configure_logging
 
 ROOT = Path(__file__).parent
-# The first three name the variable themselves; the others are what became of DATABASE_URL.
-STARTUP_FAILURES = (BadSetting, BadDatabaseUrl, BadRedisUrl, DatabaseUnavailable, MigrationFailed)
+# The first four name the variable themselves; the others are what became of DATABASE_URL.
+STARTUP_FAILURES = (
+    BadSetting,
+    BadDatabaseUrl,
+    BadRedisUrl,
+    BadProxy,
+    DatabaseUnavailable,
+    MigrationFailed,
+)
 
 
 def create_app(settings: Settings, **parts: Any) -> ChatApp:
@@ -199,7 +207,7 @@ def _read_every_body(app: ChatApp) -> None:
 
 
 def _one_line(failure: Exception) -> str:
-    named = isinstance(failure, BadSetting | BadDatabaseUrl | BadRedisUrl)
+    named = isinstance(failure, BadSetting | BadDatabaseUrl | BadRedisUrl | BadProxy)
     # A driver may have given its own words a hint, below them.
     told = " ".join(str(failure).split())
     return told if named else f"DATABASE_URL: {told}"

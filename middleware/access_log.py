@@ -59,8 +59,10 @@ class AccessLog(Middleware):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Leaves no line unwritten."""
-        yield
-        self._questions.close()
+        try:
+            yield
+        finally:  # another plug-in may have failed
+            self._questions.close()
 
     async def on_request(self, request: Request) -> None:
         """Note the time, and that a chat begins."""

@@ -42,11 +42,6 @@ class ChunkReader(asyncio.Protocol):
         self._arrival: asyncio.Future[None] | None = None
         transport.set_protocol(self)
 
-    @property
-    def lost(self) -> bool:
-        """Whether the socket is closed, or about to be."""
-        return self._transport.is_closing()
-
     def take(self) -> bytes:
         """All that has arrived."""
         arrived = self.arrived

@@ -17,6 +17,7 @@ from services.providers.failures import timed_out
 
 _DRAIN = 2.0
 _ERROR_BODY = 65_536
+_SURELY_TAKEN = 65_536  # bytes of a request that the kernel has room for
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Exchange:
         self.connected_at = self._since = self._loop.time()
         self._deadline = deadline
         self._expired = False
+        self._huge = False
         self._reading = True
         self._timer = self._loop.call_at(min(self._since + self._limit, deadline), self._check)
 
@@ -111,7 +113,7 @@ class Exchange:
                     await chunks.arrival()
                 if chunks.arrived:
                     return chunks.take()
-                if chunks.lost:
+                if self._protocol.exception() is not None:
                     self._note_loss()
             return await self._content.readany()
         except TimeoutError as exc:
@@ -200,12 +202,15 @@ class Exchange:
             return  # closed; the protocol tells why
         if not early:  # otherwise nobody can tell how much has come
             self._chunks = ChunkReader(protocol, transport)
+        self._huge = len(request) > _SURELY_TAKEN
         transport.write(request)
 
     def _give_back(self) -> None:
         """Return the socket to its pool: the end of the body has come, whether it was read or not."""
         transport = self._connection.transport
-        if transport is not None and transport.get_write_buffer_size():
+        # With TLS the buffer is empty as soon as all is encrypted. But who refuses may not have read on.
+        refused = self._huge and self.status != HTTPStatus.OK
+        if refused or (transport is not None and transport.get_write_buffer_size()):
             self._hang_up()  # what is left of this request would be the beginning of the next one
         else:
             self._connection.release()
@@ -218,6 +223,8 @@ class Exchange:
 
     def _on_connection_lost(self, lost: asyncio.Future[None]) -> None:
         self._note_loss()
+        if self._closed:  # there will be no end of the body to wait for
+            self.release()
 
     def _note_loss(self) -> None:
         # When the framing of a body is broken, aiohttp (3.14) closes the socket without a word to

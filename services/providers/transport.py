@@ -13,6 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.connector import Connection
+from yarl import URL
 
 from services.errors import Phase, ProviderUnavailable
 from services.providers.endpoint import Endpoint
@@ -22,6 +23,10 @@ from services.providers.failures import timed_out
 _DNS_TTL = 60
 _KEEP_ALIVE = 30.0
 _CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+
+
+class BadProxy(Exception):
+    """The environment names a proxy that can't be used; the message says which variable, and never its value."""
 
 
 class Transport:
@@ -185,7 +190,7 @@ def proxy_for(url: str) -> str | None:
     """The proxy that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` ask for on the way to *url*.
 
     Asked once: aiohttp's `trust_env` asks again for each request, in threads, and reads ~/.netrc.
-    Raises `ValueError`, naming the variable, for a proxy that does not speak HTTP.
+    Raises `BadProxy`.
     """
     parts = urlsplit(url)
     if proxy_bypass(parts.hostname or ""):
@@ -193,11 +198,14 @@ def proxy_for(url: str) -> str | None:
     proxy = getproxies().get(parts.scheme)
     if proxy is None:
         return None
-    scheme, separator, _ = proxy.partition("://")
-    if not separator:
-        return f"http://{proxy}"
+    variable = f"{parts.scheme.upper()}_PROXY"
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    scheme = proxy.partition("://")[0]
     if scheme not in ("http", "https"):
-        raise ValueError(f"{parts.scheme.upper()}_PROXY must be an HTTP proxy, not {scheme}://")
+        raise BadProxy(f"{variable}: must be an HTTP proxy, not {scheme}://")
+    if not _has_host(proxy):
+        raise BadProxy(f"{variable}: must be http://HOST:PORT or https://HOST:PORT")
     return proxy
 
 
@@ -215,6 +223,13 @@ async def _ask(
         exchange.close()
         raise
     return exchange
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(URL(url).host)
+    except ValueError:
+        return False
 
 
 def _within(seconds: float) -> aiohttp.ClientTimeout:

@@ -108,8 +108,8 @@ class _Thread(aiosqlite.Connection):
     _ended: asyncio.Future[Any] | None = None
 
     def stop(self) -> asyncio.Future[Any] | None:
-        """Have the thread end; done when it does."""
-        if self._ended is None:
+        """Have the thread end; done when it does. None if it never began, and nothing would ever be done."""
+        if self._ended is None and self._thread.ident is not None:
             self._ended = super().stop()
         return self._ended
 

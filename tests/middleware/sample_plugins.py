@@ -76,6 +76,13 @@ class FailsToOpen:
         yield
 
 
+class FailsToClose:
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        yield
+        raise ConnectionError("its server is down")
+
+
 class OwnsATaskGroup:
     """Its lifespan spans what only the task that entered it may leave."""
 

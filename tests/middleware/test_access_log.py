@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 from patience import until
-from small_app import bearer, built_in, client_of, small_app
+from small_app import bearer, built_in, client_of, offers, small_app
+
+from middleware import load
 
 NAMES = ("request_id", "access_log", "auth")
 
@@ -89,6 +91,15 @@ async def test_questions_that_come_together_are_all_logged_in_the_order_they_cam
 async def test_a_question_is_logged_although_the_process_ends(app, lines):
     async with client_of(app) as client:
         (await client.session.post(client.server.url("/api/v1/chat"))).close()
+
+    assert said(lines, "Chat request received")
+
+
+async def test_a_question_is_logged_although_another_plugin_fails_to_close(lines):
+    other = load(["other"], {}, offers(other="sample_plugins:FailsToClose"))
+    with pytest.raises(ConnectionError, match="its server is down"):
+        async with client_of(small_app([*built_in(*NAMES), *other])) as client:
+            (await client.session.post(client.server.url("/api/v1/chat"))).close()
 
     assert said(lines, "Chat request received")
 

@@ -84,6 +84,10 @@ def refused(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
         ({"HOST": "*"}, "HOST: can't listen on *"),
         ({"WEB_CONCURRENCY": "2"}, "WEB_CONCURRENCY"),
         ({"OPENAI_BASE_URL": "not a url"}, "OPENAI_BASE_URL"),
+        (
+            {"OPENAI_API_KEY": "sk-x", "HTTPS_PROXY": "http://me:short@proxy:many"},
+            "HTTPS_PROXY",
+        ),
         ({"REDIS_URL": "redis://:short@127.0.0.1:1?db=x"}, "REDIS_URL"),
         ({"REDIS_URL": "redis://:short@127.0.0.1:1?colour=red"}, "REDIS_URL"),
         ({"DATABASE_URL": "mysql://user:short@db/chat"}, "DATABASE_URL"),

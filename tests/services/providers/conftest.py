@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from pathlib import Path
 
+import aiohttp.connector
 import pytest
 from answers import Reading
+from certificates import Authority
 from upstream import Upstream
 
 from services.providers.openai import OpenAI
@@ -27,6 +31,19 @@ async def upstream(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Upstream]:
     """A provider's server, playing whatever a test gives it."""
     async with Upstream() as upstream:
         yield upstream
+
+
+@pytest.fixture(params=["plain", "TLS"])
+def tls(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ssl.SSLContext | None:
+    """What a server on `localhost` needs for connections that are encrypted, and that we trust; or None."""
+    if request.param == "plain":
+        return None
+    authority = Authority(tmp_path)
+    trusting = ssl.create_default_context(cafile=authority.path)
+    monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", trusting)
+    return authority.server("localhost")
 
 
 @pytest.fixture

@@ -161,13 +161,15 @@ async def test_a_malformed_body_closes_the_connection_and_is_not_told_to_its_rea
     upstream.plays(says(head, b"not a chunk\r\n"))
     connection = await connect(connector, route_to(upstream.url))
     _, content = await ask(connection)
-    assert connection.protocol is not None
-    lost = connection.protocol.closed
+    protocol = connection.protocol
+    assert protocol is not None
+    lost = protocol.closed
     assert lost is not None
 
     async with asyncio.timeout(PATIENCE):
         await lost
 
+    assert protocol.exception() is not None, "`Exchange.read` looks at it"
     assert not content.is_eof()
     assert content.exception() is None
     connection.close()

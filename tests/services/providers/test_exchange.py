@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -55,14 +56,16 @@ class Deaf(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def deaf(says: bytes) -> AsyncIterator[tuple[str, list[Deaf]]]:
+async def deaf(
+    says: bytes, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[str, list[Deaf]]]:
     """A provider that says *says* before it has read a request: its URL, and its connections."""
     opened: list[Deaf] = []
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Deaf(says, opened), "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
+    server = await loop.create_server(lambda: Deaf(says, opened), "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
     try:
-        yield f"http://{host}:{port}/v1", opened
+        yield f"{'https' if tls else 'http'}://localhost:{port}/v1", opened
     finally:
         server.close()
         for connection in opened:
@@ -81,12 +84,12 @@ async def test_a_huge_prompt_arrives_whole(transport: Transport, upstream: Upstr
 
 
 async def test_an_answer_that_comes_before_the_prompt_was_taken_is_heard(
-    transport: Transport,
+    transport: Transport, tls: ssl.SSLContext | None
 ) -> None:
     """And what is left of the prompt is sent to nobody: it would be the beginning of the next request."""
     too_long = b'{"error":{"type":"invalid_request_error","code":"context_length_exceeded"}}'
     head = b"HTTP/1.1 413 No\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    async with deaf(head % len(too_long) + too_long) as (url, opened):
+    async with deaf(head % len(too_long) + too_long, tls) as (url, opened):
         _, error = await failure_of(openai_at(transport, url), HUGE)
 
         assert isinstance(error, ProviderRejected)
@@ -98,9 +101,11 @@ async def test_an_answer_that_comes_before_the_prompt_was_taken_is_heard(
         assert transport.pool_hits == 0
 
 
-async def test_leaving_does_not_wait_until_the_prompt_was_taken(transport: Transport) -> None:
+async def test_leaving_does_not_wait_until_the_prompt_was_taken(
+    transport: Transport, tls: ssl.SSLContext | None
+) -> None:
     """Nor sends the rest of it first."""
-    async with deaf(b"") as (url, opened):
+    async with deaf(b"", tls) as (url, opened):
         asking = asyncio.ensure_future(events_of(openai_at(transport, url), HUGE))
         await until(lambda: bool(opened) and opened[0].asked.is_set())
 
@@ -146,19 +151,60 @@ async def test_what_is_said_before_the_answer_is_passed_over(
 
 
 async def test_an_answer_may_end_with_its_connection(
-    transport: Transport, upstream: Upstream, prompt: Prompt
+    transport: Transport, prompt: Prompt, tls: ssl.SSLContext | None
 ) -> None:
+    """With TLS the end is seen together with the last words, and before the connection is over."""
+
     async def script(reply: Reply) -> None:
         reply.raw(OK + b"\r\n" + b"".join(openai_events("Hello")))
         reply.drop()
 
-    upstream.plays(script)
+    async with Upstream(tls) as upstream:
+        upstream.plays(script)
 
-    for _ in range(2):
-        assert await text_of(openai_at(transport, upstream.url), prompt) == "Hello"
+        for _ in range(2):
+            assert await text_of(openai_at(transport, upstream.url), prompt) == "Hello"
+            await settled(transport)
+
+        assert upstream.connections == 2
+
+
+async def test_an_error_may_end_with_its_connection(
+    transport: Transport, prompt: Prompt, tls: ssl.SSLContext | None
+) -> None:
+    async def script(reply: Reply) -> None:
+        reply.raw(b"HTTP/1.0 429 No\r\n\r\n" + b'{"error":{"type":"insufficient_quota"}}')
+        reply.drop()
+
+    async with Upstream(tls) as upstream:
+        upstream.plays(script)
+
+        _, error = await failure_of(openai_at(transport, upstream.url), prompt)
+
+        assert "insufficient_quota" in str(error)
+        assert not error.retryable
         await settled(transport)
 
-    assert upstream.connections == 2
+
+async def test_a_socket_that_breaks_behind_an_answer_is_not_waited_for(
+    transport: Transport, upstream: Upstream, prompt: Prompt
+) -> None:
+    """It would count as one of the pool's until 2 s have passed."""
+
+    async def script(reply: Reply) -> None:
+        reply.head()
+        reply.send(b"".join(openai_events("Hello")))
+        await asyncio.sleep(0.05)
+        reply.drop()
+
+    upstream.plays(script)
+    assert await text_of(openai_at(transport, upstream.url), prompt) == "Hello"
+    assert transport.open == 1
+
+    async with asyncio.timeout(1.5):
+        await settled(transport)
+
+    assert transport._pooled == 0
 
 
 @pytest.mark.parametrize(

@@ -76,12 +76,20 @@ def test_the_proxy_is_the_environment_s(variables: dict[str, str], proxy: str | 
     assert _proxy_in(variables).stdout.strip() == str(proxy)
 
 
-def test_a_proxy_that_speaks_something_else_is_refused_by_the_name_of_its_variable() -> None:
-    refused = _proxy_in({"HTTPS_PROXY": "socks5://me:secret@proxy:1080"})
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ("socks5://me:secret@proxy:1080", "must be an HTTP proxy, not socks5://"),
+        ("http://me:secret@proxy:many", "must be http://HOST:PORT or https://HOST:PORT"),
+        ("http://", "must be http://HOST:PORT or https://HOST:PORT"),
+        ("http://me:secret@:3128", "must be http://HOST:PORT or https://HOST:PORT"),
+    ],
+)
+def test_a_proxy_that_is_none_is_refused_by_the_name_of_its_variable(proxy: str, said: str) -> None:
+    refused = _proxy_in({"HTTPS_PROXY": proxy})
 
-    assert refused.stderr.splitlines()[-1] == (
-        "ValueError: HTTPS_PROXY must be an HTTP proxy, not socks5://"
-    )
+    last = refused.stderr.splitlines()[-1]
+    assert last == f"services.providers.transport.BadProxy: HTTPS_PROXY: {said}"
 
 
 def _proxy_in(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:

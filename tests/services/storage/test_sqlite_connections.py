@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from databases import Database
+from patience import PATIENCE
 
 from services.storage.database import database_at
 from services.storage.transaction import transaction
@@ -184,6 +185,24 @@ async def _fail_to_open(folder: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="unable to open"):
         async with database_at(f"sqlite:///{folder}") as database:
             await database.fetch_val("SELECT 1")
+
+
+async def test_a_thread_that_cannot_start_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's limit of processes counts threads."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with asyncio.timeout(PATIENCE):
+        async with database_at(f"sqlite:///{tmp_path}/chat.db") as database:
+            monkeypatch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="can't start"):
+                await database.fetch_val("SELECT 1")
+            monkeypatch.undo()
+
+            assert await database.fetch_val("SELECT 1") == 1
 
 
 async def _write_and_wait(database: Database, begun: asyncio.Event) -> None:
