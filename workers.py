@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -29,7 +30,8 @@ def run(count: int, listening: socket.socket, work: Work) -> int:
     """Keep *count* workers at *work* until one of `stop_signals`; the exit status.
 
     A worker that dies is replaced. If one gives up before any has ever served, the next would too:
-    then all stop, and the status is 1. Call it before there are threads or a loop: it forks.
+    then all stop, and the status is 1. If the parent is killed, they stop as well. Call it before
+    there are threads or a loop: it forks.
     """
     return _Workers(count, listening, work).run()
 
@@ -47,6 +49,8 @@ class _Workers:
         self._any_served = False
         self._status = 0
         self._stopping = False
+        # Nobody writes there: it ends for the workers when this process does.
+        self._parent_ends, self._parent_lives = os.pipe()
 
     def run(self) -> int:
         # Blocked and waited for, so that none arrives at a wrong moment.
@@ -80,6 +84,7 @@ class _Workers:
         process = os.fork()
         if process == 0:
             os.close(serves)
+            os.close(self._parent_lives)
             self._be_worker(number, say)
         os.close(say)
         os.set_blocking(serves, False)
@@ -90,6 +95,7 @@ class _Workers:
         status = 1
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+            threading.Thread(target=_stop_with, args=(self._parent_ends,), daemon=True).start()
             self._work(number, self._listening, lambda: _say(say))
             status = 0
         except SystemExit as exc:
@@ -140,3 +146,9 @@ class _Workers:
 
 def _say(say: int) -> None:
     os.write(say, b"!")
+
+
+def _stop_with(parent_ends: int) -> None:
+    """Stop this process when its parent has ended: its port would be taken, and nobody could stop it."""
+    os.read(parent_ends, 1)
+    os.kill(os.getpid(), signal.SIGTERM)

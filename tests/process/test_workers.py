@@ -71,6 +71,16 @@ def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path, variab
     assert not successor.is_running()
 
 
+def test_workers_end_with_their_parent_however_it_ends(tmp_path, variables):
+    """Nobody else could stop them, and they would keep the port from the next start."""
+    with started(tmp_path, variables) as service:
+        workers = workers_of(service)
+        service.process.kill()
+        service.process.wait()
+
+        await_true(lambda: not any(worker.is_running() for worker in workers))
+
+
 def test_a_worker_killed_while_it_starts_is_started_again(tmp_path, variables):
     """Nobody serves yet: whoever kills it then, out of memory perhaps, has not shown that it can't."""
     with started(tmp_path, variables, healthy=False) as service:
