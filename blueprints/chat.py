@@ -17,7 +17,7 @@ from blueprints.context import (
     scenario_of,
     services_of,
 )
-from blueprints.event_stream import CONTENT_TYPE, HEADERS, follow
+from blueprints.event_stream import announce, follow
 from blueprints.schemas import ChatBody, parse
 from services.errors import Detail, NotFound, ValidationFailed
 from services.streaming import sse
@@ -57,10 +57,10 @@ async def ask(request: ChatRequest) -> HTTPResponse | None:
 
 
 @chat.head("/", strict_slashes=False, name="ask_head")
-async def ask_head(request: ChatRequest) -> HTTPResponse:
+async def ask_head(request: ChatRequest) -> None:
     """The headers of an answer, without one."""
     principal_of(request)
-    return HTTPResponse(headers=HEADERS, content_type=CONTENT_TYPE)
+    await announce(request)
 
 
 @chat.get("/<stream_id:str>", name="resume")
@@ -75,10 +75,9 @@ async def resume(request: ChatRequest, stream_id: str) -> HTTPResponse | None:
 
 
 @chat.head("/<stream_id:str>", name="resume_head")
-async def resume_head(request: ChatRequest, stream_id: str) -> HTTPResponse:
+async def resume_head(request: ChatRequest, stream_id: str) -> None:
     """The headers of a resumable stream."""
-    stream = await _find(request, stream_id, 0)
-    return HTTPResponse(headers={**HEADERS, "x-stream-id": stream.id}, content_type=CONTENT_TYPE)
+    await announce(request, await _find(request, stream_id, 0))
 
 
 @chat.delete("/<stream_id:str>", name="stop")

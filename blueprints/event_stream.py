@@ -59,6 +59,15 @@ async def follow(
             services.heartbeat.leave(connection)
 
 
+async def announce(request: ChatRequest, stream: Readable | None = None) -> None:
+    """Answer a HEAD *request* with the head that an event stream, or *stream*, would have: it has no length."""
+    headers = HEADERS if stream is None else _head(stream)
+    response = await request.respond(headers=headers, content_type=CONTENT_TYPE)
+    assert response is not None  # noqa: S101 - only a websocket has none
+    await response.send(b"", end_stream=False)
+    await response.eof()
+
+
 def _head(stream: Readable) -> dict[str, str]:
     if stream.resumable and stream.id:
         return {**HEADERS, "x-stream-id": stream.id}

@@ -119,6 +119,10 @@ class StrictHttp(Http):
         else:
             await super().http1_response_header(data, end_stream)
 
+    async def head_response_ignored(self, data: bytes, end_stream: bool) -> None:  # type: ignore[override]
+        """Drop what a handler sends behind the head of a HEAD. Sanic waits for this, and its own can't be waited for."""
+        super().head_response_ignored(data, end_stream)
+
     async def _begin_stream(self, data: bytes) -> None:
         """Send the head and the first part of a response that has no length."""
         headers = self.response.headers

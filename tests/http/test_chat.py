@@ -6,7 +6,7 @@ import asyncio
 import gc
 
 import pytest
-from chat_client import ChatClient, events, texts
+from chat_client import ChatClient, events, raw_exchange, texts
 from hypothesis import given
 from hypothesis import strategies as st
 from sanic import Request
@@ -54,6 +54,27 @@ async def test_an_answer_carries_the_headers_that_keep_proxies_from_holding_it(c
     assert kept["x-request-id"].startswith("req_")
     assert "x-stream-id" not in kept
     assert "content-encoding" not in kept
+
+
+async def test_a_head_is_what_the_answer_would_have_and_nothing_follows(client: ChatClient, bearer):
+    """A length of 0 would say that the answer is empty (RFC 9110, 8.6)."""
+    asked = await client.ask("test", resumable=True)
+    stream = f"/api/v1/chat/{asked.headers['x-stream-id']}"
+    heads = "".join(
+        f"HEAD {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer['Authorization']}\r\n{end}\r\n"
+        for path, end in (("/api/v1/chat", ""), (stream, "Connection: close\r\n"))
+    )
+
+    answers = (await raw_exchange(client.port, heads.encode())).decode().split("\r\n\r\n")
+
+    of_a_question, of_a_stream, rest = answers
+    assert rest == ""
+    for head in (of_a_question, of_a_stream):
+        assert head.startswith("HTTP/1.1 200 OK\r\n")
+        assert "\r\ntransfer-encoding: chunked" in head
+        assert "\r\ncontent-type: text/event-stream" in head
+        assert "content-length" not in head
+    assert f"x-stream-id: {asked.headers['x-stream-id']}" in of_a_stream
 
 
 async def test_the_first_comment_leaves_before_the_provider_says_anything(serving):
