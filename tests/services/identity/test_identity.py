@@ -31,11 +31,11 @@ def refusals():
     "header", ["Bearer abc.def.ghi", "bearer abc.def.ghi", "BEARER   abc.def.ghi"]
 )
 def test_the_scheme_is_read_in_any_case(header):
-    assert bearer_token(header) == "abc.def.ghi"
+    assert bearer_token([header]) == "abc.def.ghi"
 
 
 def test_no_header_means_no_token():
-    assert bearer_token(None) is None
+    assert bearer_token([]) is None
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,18 @@ def test_no_header_means_no_token():
 )
 def test_a_header_that_is_no_bearer_token_is_refused(header):
     with pytest.raises(Unauthorized):
-        bearer_token(header)
+        bearer_token([header])
+
+
+def test_two_headers_are_no_token():
+    with pytest.raises(Unauthorized):
+        bearer_token(["Bearer abc", "Bearer abc"])
 
 
 @given(st.text())
 def test_any_header_is_a_token_or_refused(header):
     try:
-        token = bearer_token(header)
+        token = bearer_token([header])
     except Unauthorized:
         return
 
