@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loguru import logger
+from logged import logged, phrase_and_fields
 from minting import FORGED_KEY, SECRET, claims, signed
 
 from services.errors import Unauthorized
@@ -21,10 +20,8 @@ HS256 = {"alg": "HS256", "typ": "JWT"}
 @pytest.fixture
 def refusals():
     """What is logged, as (phrase, extra) pairs."""
-    lines: list[tuple[str, dict[str, Any]]] = []
-    sink = logger.add(lambda line: lines.append((line.record["message"], line.record["extra"])))
-    yield lines
-    logger.remove(sink)
+    with logged(phrase_and_fields, "DEBUG") as lines:
+        yield lines
 
 
 @pytest.mark.parametrize(
