@@ -39,15 +39,9 @@ from settings.development import curl_line
 from settings.logging import configure_logging
 
 ROOT = Path(__file__).parent
-# The first four name the variable themselves; the others are what became of DATABASE_URL.
-STARTUP_FAILURES = (
-    BadSetting,
-    BadDatabaseUrl,
-    BadRedisUrl,
-    BadProxy,
-    DatabaseUnavailable,
-    MigrationFailed,
-)
+# What stops a start in one line. The first name the variable themselves; the others are DATABASE_URL's.
+NAMED_FAILURES = (BadSetting, BadDatabaseUrl, BadRedisUrl, BadProxy)
+STARTUP_FAILURES = (*NAMED_FAILURES, DatabaseUnavailable, MigrationFailed)
 
 
 def create_app(settings: Settings, **parts: Any) -> ChatApp:
@@ -201,16 +195,15 @@ def _serve_docs(app: ChatApp) -> None:
 
 
 def _read_every_body(app: ChatApp) -> None:
-    """Have a body that came with a GET read before it is answered; what is left after, Sanic logs as an error."""
+    """Have a body that came with a GET read before it is answered: Sanic logs what is left after as an error."""
     for route in app.router.routes:
         route.extra.ignore_body = False
 
 
 def _one_line(failure: Exception) -> str:
-    named = isinstance(failure, BadSetting | BadDatabaseUrl | BadRedisUrl | BadProxy)
     # A driver may have given its own words a hint, below them.
     told = " ".join(str(failure).split())
-    return told if named else f"DATABASE_URL: {told}"
+    return told if isinstance(failure, NAMED_FAILURES) else f"DATABASE_URL: {told}"
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ MALLOC_THRESHOLD = 128 * 1024
 
 
 def hold_standard_descriptors() -> None:
-    """Open 0, 1 and 2 if they are closed: libuv aborts the process when it closes a socket that got one of them."""
+    """Open 0, 1 and 2 where they are closed: a socket would get the number, and libuv aborts when it closes that."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -145,11 +145,10 @@ def _settle_garbage_collector() -> None:
     # thousands of streams opening at once should not set off full ones.
     gc.collect()
     gc.freeze()
-    # Yet answers that were cut, and queries, leave cycles, and those that lived through two collections
-    # wait for a full one. With 50 in the place of 10 the process grew by 36 MiB in 70,000 requests of
-    # `python -m bench soak`.
-    # A collection of 20,000 new objects, as some 200 turns leave them, held up the loop for 8 to 17 ms;
-    # one of 2,000 for one.
+    # 2,000: to collect 20,000 new objects, as some 200 turns leave them, held up the loop for 8 to 17 ms, and to
+    # collect 2,000 for 1 ms.
+    # 10: full collections are needed all the same, since answers that were cut and queries leave cycles. With 50 the
+    # process grew by 36 MiB in 70,000 requests of `python -m bench soak`.
     gc.set_threshold(2_000, 200, 10)
 
 

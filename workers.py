@@ -22,7 +22,7 @@ from server import stop_signals
 # Told its number from 1, the socket, and what to call once it serves; returns when it is over.
 Work: TypeAlias = Callable[[int, socket.socket, Callable[[], None]], None]
 
-# Before a worker is started again that died before it served, in seconds: what ails it may pass.
+# Seconds until a worker that died before it served is started again: what ails it may pass.
 _PAUSE: Final = 1.0
 
 
@@ -43,7 +43,7 @@ class _Workers:
         self._work = work
         self._signals = stop_signals() | {signal.SIGCHLD}
         self._numbers: dict[int, int] = {}  # by process id
-        self._serves: dict[int, int] = {}  # by process id: where a worker says that it serves
+        self._pipes: dict[int, int] = {}  # by process id: where a worker says that it serves
         self._waiting: dict[int, float] = {}  # by number: when it is to be started again
         self._serving: set[int] = set()  # process ids
         self._any_served = False
@@ -80,23 +80,23 @@ class _Workers:
             self._start(number)
 
     def _start(self, number: int) -> None:
-        serves, say = os.pipe()
+        reading, writing = os.pipe()
         process = os.fork()
         if process == 0:
-            os.close(serves)
+            os.close(reading)
             os.close(self._parent_lives)
-            self._be_worker(number, say)
-        os.close(say)
-        os.set_blocking(serves, False)
+            self._be_worker(number, writing)
+        os.close(writing)
+        os.set_blocking(reading, False)
         self._numbers[process] = number
-        self._serves[process] = serves
+        self._pipes[process] = reading
 
-    def _be_worker(self, number: int, say: int) -> NoReturn:
+    def _be_worker(self, number: int, pipe: int) -> NoReturn:
         status = 1
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
             threading.Thread(target=_stop_with, args=(self._parent_ends,), daemon=True).start()
-            self._work(number, self._listening, lambda: _say(say))
+            self._work(number, self._listening, lambda: _say_it_serves(pipe))
             status = 0
         except SystemExit as exc:
             print(exc, file=sys.stderr)
@@ -116,11 +116,11 @@ class _Workers:
                 return
             self._hear()
             number = self._numbers.pop(process)
-            os.close(self._serves.pop(process))
+            os.close(self._pipes.pop(process))
             pause = 0.0 if process in self._serving else _PAUSE
             self._serving.discard(process)
             if self._stopping:
-                # They kill a worker that has not yet come to catch them: that is no failure.
+                # A signal kills a worker that does not catch it yet: that is no failure.
                 self._status = self._status or int(status not in (0, *stop_signals()))
             elif self._any_served or os.WIFSIGNALED(status):
                 print(f"Worker {number} ended, replacing it", file=sys.stderr, flush=True)
@@ -131,9 +131,9 @@ class _Workers:
 
     def _hear(self) -> None:
         """Note which workers have said that they serve."""
-        for process, serves in self._serves.items():
+        for process, pipe in self._pipes.items():
             with suppress(BlockingIOError):
-                if os.read(serves, 1):
+                if os.read(pipe, 1):
                     self._serving.add(process)
                     self._any_served = True
 
@@ -144,8 +144,8 @@ class _Workers:
             os.kill(process, signal.SIGTERM)
 
 
-def _say(say: int) -> None:
-    os.write(say, b"!")
+def _say_it_serves(pipe: int) -> None:
+    os.write(pipe, b"!")
 
 
 def _stop_with(parent_ends: int) -> None:

@@ -59,7 +59,7 @@ async def verification() -> None:
     identity = Identity(SECRET, "authenticated")
 
     async def remembered() -> None:
-        await identity.verify(bearer_token(header) or "")
+        await identity.verify(bearer_token([header]) or "")
 
     await measure("header parsed, token remembered", 50_000, remembered)
     elliptic = ec.generate_private_key(ec.SECP256R1())

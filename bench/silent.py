@@ -1,6 +1,6 @@
 """The service with a provider that connects and then says nothing: what an open stream itself costs.
 
-`python -m bench.silent` takes the settings of `python app.py`. Only the script of the stub is another.
+`python -m bench.silent` takes the settings of `python app.py`, and differs from it in its provider only.
 """
 
 from __future__ import annotations

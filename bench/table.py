@@ -21,9 +21,9 @@ def p99(values: Sequence[float]) -> float:
     return quantiles(values, n=100, method="inclusive")[-1]
 
 
-def spread(values: Sequence[float], unit: float = 1000.0) -> str:
-    """Median and 99th percentile, times *unit*: milliseconds for seconds."""
-    return f"{p50(values) * unit:.2f} / {p99(values) * unit:.2f}"
+def spread(seconds: Sequence[float]) -> str:
+    """Median and 99th percentile, in milliseconds."""
+    return f"{p50(seconds) * 1000:.2f} / {p99(seconds) * 1000:.2f}"
 
 
 def show(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

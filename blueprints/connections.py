@@ -1,4 +1,4 @@
-"""How long a connection is kept: in time, for so many requests, while there is room, until the process drains."""
+"""How long a connection is kept: deadlines, the most requests, room for others, the drain."""
 
 from __future__ import annotations
 

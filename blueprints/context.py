@@ -68,8 +68,7 @@ def principal_of(request: ChatRequest) -> Principal:
 
 def bearer_token_of(request: ChatRequest) -> str | None:
     """The bearer token of *request*, None if it has no `Authorization`. Raises `Unauthorized`."""
-    lines = request.headers.getall("authorization", [])
-    return bearer_token(", ".join(lines) if lines else None)  # two lines are no token
+    return bearer_token(request.headers.getall("authorization", []))
 
 
 def admit_of(request: ChatRequest) -> Admit:

@@ -17,8 +17,8 @@ from blueprints.protocol import StrictProtocol
 from services.errors import Overloaded
 
 MOST = 20_000
-# Of the connections that wait for nothing this share is closed when there are too many, the longest
-# silent first; and not more often than this, because it looks at all of them. In seconds.
+# When there are too many, this share of the connections that wait for nothing is closed, the longest silent
+# first. That looks at all connections, so there are as many seconds between two times.
 SHARE = 0.25
 PAUSE = 0.25
 # How long one that is refused has to read why, in seconds.

@@ -39,8 +39,8 @@ class StrictProtocol(HttpProtocol):
     """One connection.
 
     `written` is the sum of all bytes handed to the transport: whoever writes there directly adds to it,
-    and `look` sees by it whether the reader takes any, of the kernel's too. `is_reading` says that a request has begun to
-    come and has not come whole, `is_late` that the time for that is over.
+    and `look` tells by it whether the reader takes any, of what the kernel holds too. `is_reading` says that a request
+    has begun to arrive and is not there yet, `is_late` that the time for it is over.
     """
 
     HTTP_CLASS = StrictHttp
@@ -71,7 +71,7 @@ class StrictProtocol(HttpProtocol):
         self._lingers_until = inf
 
     def linger(self) -> None:
-        """Give what was answered already, and still comes, `LINGER` from its last byte, and a request's time in all."""
+        """Give the rest of a request that was answered already `LINGER` from its last byte, and a request's time in all."""
         now = monotonic()
         self._lingers_until = now + self.request_timeout
         self._due = min(now + LINGER, self._lingers_until)
@@ -115,7 +115,7 @@ class StrictProtocol(HttpProtocol):
         """Nothing: `look` does it."""
 
     def close(self, timeout: float | None = None) -> None:
-        """Close, once what was written has left, and what comes in although it is over was dropped."""
+        """Close once what was written has left, and what still comes in was dropped."""
         transport = self.transport
         if transport is None or transport.is_closing():
             return
@@ -172,8 +172,9 @@ class StrictProtocol(HttpProtocol):
 
     def _stalls(self, transport: asyncio.Transport, now: float, waiting: int) -> bool:
         """Whether the reader has acknowledged nothing for too long of what it was sent."""
-        # In the kernel lies what is sent but not acknowledged, and megabytes that are not sent. TCP_USER_TIMEOUT
-        # would also cut those who read on: Linux restarts it when a window fits the next segment, of up to 64 KiB.
+        # The kernel holds what is sent but not acknowledged, and megabytes that are not sent. TCP_USER_TIMEOUT would
+        # not do: it also cuts readers that go on, for Linux restarts it only when a window fits the next segment, of
+        # up to 64 KiB.
         taken = self.written - waiting - _waiting_in_kernel(transport)
         if taken != self._taken or self._stalls_at == inf:
             self._taken = taken

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 _CHAT = ("POST", "/api/v1/chat")
 _PROBE = "/api/v1/auth/ping"
 _LONGEST_PATH = 256
-# Questions are logged when none has come for so long, or when the first has waited so long, in seconds.
+# Questions are logged when no more have come for `_QUIET` seconds, or when the first has waited for `_PATIENCE`;
+# `_AT_ONCE` of them, which take some 40 µs each, then others have their turn for `_BREATH` seconds.
 _QUIET, _PATIENCE = 0.02, 0.5
-# So many of them at a time, and a pause: each takes some 40 µs.
 _AT_ONCE, _BREATH = 20, 0.005
 
 _Facts: TypeAlias = Mapping[str, str | float | None]
@@ -37,9 +37,9 @@ _Facts: TypeAlias = Mapping[str, str | float | None]
 class AccessLog(Middleware):
     """One line per request, without query strings, headers or bodies.
 
-    A stream has its line from the one who ends it: here only its headers are seen to leave. Reading one on
-    has a line when it begins, because nobody else says that it was asked for. The line of a question is
-    written when nobody waits for it, with the time at which the question came, and before the line of its end.
+    The end of a stream is logged by `Streams`: here only its headers are seen to leave. Reading one on is
+    logged when it begins, because nothing else says that it was asked for. The line of a question is written
+    a little later, with the time at which the question came, and before the line of its answer's end.
     """
 
     class Options(BaseModel):
@@ -134,8 +134,8 @@ class _Question:
 class _Questions:
     """Questions whose lines are to be written when no more come.
 
-    At once, a line would stand between a question and the first byte of its answer. Of a thousand that
-    come together the last had to wait for a thousand lines: a fifth of the time until its first byte.
+    A line that is written at once delays the first byte of its question's answer, and of all behind it: of a
+    thousand questions that came together the last one waited for a thousand lines, a fifth of its time.
     """
 
     def __init__(self) -> None:

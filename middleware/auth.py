@@ -19,12 +19,7 @@ class Auth(Middleware):
             return  # Where there is no route the answer is 404 or 405, with a token or without.
         if request.method == "OPTIONS":
             return  # A preflight carries no credentials (Fetch standard, 4.8).
-        # All its lines, joined: two tokens are no token.
-        token = bearer_token(_joined(request.headers.getall("authorization", [])))
+        token = bearer_token(request.headers.getall("authorization", []))
         if token is None:
             raise Unauthorized
         request.ctx.principal = await request.app.ctx.services.identity.verify(token)
-
-
-def _joined(lines: list[str]) -> str | None:
-    return ", ".join(lines) if lines else None

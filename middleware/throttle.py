@@ -1,4 +1,4 @@
-"""Slow down addresses that ask too often, or whose tokens are refused too often, before anything else is done."""
+"""Refuse addresses that ask too often, or whose tokens are refused too often, before anything else is done."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Usage:
 
     `estimated` until the provider has given its last count: one that counts as it goes yields
     what was used so far, and the last `Usage` holds. Providers leave `cost_usd` None; it is
-    priced once, in `report.py`.
+    priced once, in `services/report.py`.
     """
 
     tokens_in: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -46,16 +47,15 @@ class KeySource(Protocol):
         ...
 
 
-def bearer_token(header: str | None) -> str | None:
-    """The token of an `Authorization` header; None when there is no header.
+def bearer_token(headers: Sequence[str]) -> str | None:
+    """The token of a request with these `Authorization` *headers*; None when it has none.
 
-    Several header lines are given joined by a comma (RFC 9110, 5.3), and so refused. Raises
-    `Unauthorized` for anything that isn't `Bearer <token>`, an empty header too.
+    Raises `Unauthorized` for anything that isn't one `Bearer <token>`, an empty header too.
     """
-    if header is None:
+    if not headers:
         return None
-    found = _CREDENTIALS.fullmatch(header)
-    if found is None:
+    found = _CREDENTIALS.fullmatch(headers[0])
+    if found is None or len(headers) > 1:
         raise _refused("malformed header")
     return found[1]
 

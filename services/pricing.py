@@ -39,10 +39,10 @@ def _anthropic(input: str, cached_input: str, output: str) -> Price:  # noqa: A0
 
 
 # The sources are https://developers.openai.com/api/docs/pricing, the pages of the models beside it, and
-# https://platform.claude.com/docs/en/about-claude/pricing, of November 2026. Checked on 2026-11-22 against stored
-# copies of them for Anthropic's models but Sonnet 4.5 and 4.6, GPT-4.1 nano, GPT-5 nano, GPT-5.4 nano and, but for
-# its cache, GPT-5.4 mini; against what others reported of them in 2026 for the rest, and for the cache of Sonnet
-# 5.5 (halved on 2026-10-07).
+# https://platform.claude.com/docs/en/about-claude/pricing, of November 2026. Checked on 2026-11-22:
+# - against stored copies of these pages: Anthropic's models except Sonnet 4.5 and 4.6; GPT-4.1 nano, GPT-5 nano,
+#   GPT-5.4 nano, and GPT-5.4 mini except its cache;
+# - against what others reported of them in 2026: the rest, and the cache of Sonnet 5.5 (halved on 2026-10-07).
 # Models whose price depends on the length of the prompt are left out: unknown is better than wrong.
 BUILT_IN: Final[Mapping[str, Price]] = {
     "gpt-4o-mini": _openai("0.15", "0.075", "0.60"),

@@ -25,7 +25,7 @@ class Turn:
     Middleware may keep what it remembers of a turn in a `WeakKeyDictionary` by turn.
 
     `scenario` names a failure to play instead of asking a provider (see
-    `providers/faults.py`); None everywhere but in tests of failures.
+    `services/providers/faults.py`); None everywhere but in tests of failures.
     """
 
     request_id: str

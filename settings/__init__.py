@@ -174,7 +174,7 @@ def _section(section: type[Section], env: Mapping[str, str]) -> Section:
     try:
         return section(**given)
     except ValidationError as exc:
-        # Pydantic's own words echo values and speak of "items"; a line at start does neither.
+        # Pydantic's own words echo values and speak of "items"; our line does neither.
         name = str(exc.errors(include_url=False, include_input=False)[0]["loc"][0])
         must = allowed(section.model_fields[name])
         raise BadSetting(f"{variable(section, name)}: must be {must}") from None

@@ -23,7 +23,7 @@ class RotatingFile:
         self._fd = self._open()
 
     def write(self, lines: bytes) -> None:
-        """Append *lines*, which end with a line feed; also if the file can't be rotated, which is raised then."""
+        """Append *lines*, which end with a line feed. That the file can't be rotated is raised afterwards."""
         if self._moved():
             self._reopen()
         try:

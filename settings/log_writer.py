@@ -122,7 +122,7 @@ class LogWriter:
                 more = len(batch) == _BATCH
             except Empty:
                 more = True
-            # What was put off until nobody waits for it (`access_log`) still comes before what followed from it.
+            # `access_log` hands in the line of a question late; it still comes before what followed from it.
             batch.sort(key=attrgetter("time"))
             yield batch
             if not more:

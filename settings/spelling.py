@@ -11,7 +11,7 @@ _LIKENESS = 0.75
 
 
 def near_misses(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
-    """Those of *names* that are not *known* but open with the same word as a close match, which is the value."""
+    """Those of *names* that nearly are *known*, with what was meant: a close match that opens with the same word."""
     return {
         name: best[0]
         for name in sorted(set(names) - set(known))

@@ -11,7 +11,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from loguru import logger
+from logged import logged
 from patience import await_true
 from ports import free_port
 from postgres import postgres_server, postgres_url
@@ -82,13 +82,8 @@ def unused_port() -> int:
 @pytest.fixture
 def lines() -> Iterator[list[tuple[str, str]]]:
     """What is logged at info and above, as (level, phrase)."""
-    written: list[tuple[str, str]] = []
-    sink = logger.add(
-        lambda line: written.append((line.record["level"].name, line.record["message"])),
-        level="INFO",
-    )
-    yield written
-    logger.remove(sink)
+    with logged(lambda record: (record["level"].name, record["message"])) as lines:
+        yield lines
 
 
 @pytest.fixture(autouse=True)

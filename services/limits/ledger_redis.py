@@ -80,13 +80,11 @@ class RedisLedger:
         quotas: Quotas,
         *,
         hold_for: float = 60.0,
-        prefix: str = "chat:limits",
         today: Callable[[], int] = utc_day,
     ) -> None:
         self._client = client
         self._quotas = quotas
         self._hold_for = hold_for
-        self._prefix = prefix
         self._today = today
         self._take = client.register_script(_TAKE)
         self._settle = client.register_script(_SETTLE)
@@ -142,7 +140,7 @@ class RedisLedger:
 
     def _keys(self, hold: Hold) -> list[str]:
         # Braces: both keys in one slot of a cluster.
-        account = f"{self._prefix}:{{{sha256(hold.user_id.encode()).hexdigest()[:32]}}}"
+        account = f"chat:limits:{{{sha256(hold.user_id.encode()).hexdigest()[:32]}}}"
         return [account, f"{account}:holds"]
 
 

@@ -1,6 +1,6 @@
 """The chunked body of an answer, taken from its socket ahead of aiohttp's reader.
 
-aiohttp connects, reads the head, keeps the socket for the next turn, and ends the body. In between,
+aiohttp connects, parses the head, ends the body, and keeps the socket for the next turn. In between,
 for as long as the body is plain chunks, its parser and its `StreamReader` only stand in the way of
 every token (docs/decisions/0013).
 """
@@ -19,11 +19,11 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class ChunkReader(asyncio.Protocol):
-    """Stands in for aiohttp's *handler* at *transport* while a chunked body arrives.
+    """Stands in for aiohttp's *handler* at *transport*, from the request to the end of plain chunks.
 
-    It understands chunks, and nothing else: a head that is not a simple one, the last chunk, an extension, what
-    is not HTTP at all. With the first byte that it does not understand it hands the socket back, and
-    aiohttp, which is just before a chunk, reads on; `flowing` is False from then on.
+    A simple head it passes on whole, and chunks with content it reads itself. Anything else (another head, the
+    last chunk, an extension, what is no HTTP at all) it does not understand: with the first such byte it hands the
+    socket back to aiohttp, which is just before a chunk and reads on. `flowing` is False from then on.
     """
 
     def __init__(self, handler: asyncio.Protocol, transport: asyncio.Transport) -> None:
@@ -140,9 +140,8 @@ class ChunkReader(asyncio.Protocol):
                 break
             start = size.end()
             stop = start + int(size[1], 16)
-            if (
-                data[stop : stop + 2] == b"\r\n"
-            ):  # nearly always: a chunk, and the read ends with it
+            # As nearly always: a whole chunk, and the read ends with it.
+            if data[stop : stop + 2] == b"\r\n":
                 self.arrived.append(data[start:stop])
                 self._size += stop - start
                 at = stop + 2
@@ -186,7 +185,7 @@ class ChunkReader(asyncio.Protocol):
 
 
 def _is_plain(head: bytes) -> bool:
-    """Whether *head* announces chunks, has all its line ends where anybody sees them, and says nothing else."""
+    """Whether *head* announces plain chunks, and nobody could read its lines in another way."""
     head = head.lower()
     lines = head.count(b"\r\n")
     return (

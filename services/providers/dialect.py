@@ -41,7 +41,7 @@ class Answer(Protocol):
     """Whether `Finish` was appended."""
 
     def feed(self, data: bytes, events: list[Event]) -> None:
-        """Append to *events* what *data* brought. Raises `ProviderError`, having appended what came before."""
+        """Append to *events* what *data* brought. Raises `ProviderError`, after all that came before it."""
         ...
 
     def end(self, events: list[Event]) -> None:
@@ -96,7 +96,7 @@ async def converse(
 
 
 async def _check_head(provider: str, exchange: Exchange) -> None:
-    """Raise the `ProviderError` that the head of an answer stands for, if it does not announce an event stream."""
+    """Raise the `ProviderError` that a head stands for which announces no event stream."""
     headers = exchange.headers
     if exchange.status != 200:
         raise http_failure(provider, exchange.status, headers, await exchange.error_body())

@@ -30,18 +30,18 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         address = URL(url)
-        by = None if proxy is None else URL(proxy)
+        via = None if proxy is None else URL(proxy)
         fields = {**_ALWAYS, **headers, "accept": "*/*"}
         if user := _credentials(address):
             if "authorization" in headers:
                 raise ValueError("the URL has a user in it, and there is an API key: which is it?")
             fields["authorization"] = user
-        self.route = _route(address.with_user(None), by, loop)
+        self.route = _route(address.with_user(None), via, loop)
         """What tells aiohttp's connector where to go. It is never sent."""
         target = self.route.url.raw_path_qs
-        if by is not None and address.scheme == "http":
+        if via is not None and address.scheme == "http":
             target = str(self.route.url)  # RFC 9112, section 3.2.2
-            if user := _credentials(by):
+            if user := _credentials(via):
                 fields["proxy-authorization"] = user
         begin = [f"POST {target} HTTP/1.1", f"host: {self.route.headers['host']}"]
         self._head = _head(begin, fields)
@@ -55,11 +55,12 @@ class Endpoint:
 def _route(
     address: URL, proxy: URL | None, loop: asyncio.AbstractEventLoop
 ) -> aiohttp.ClientRequest:
-    # The connector writes the host into these. They are part of the pool's key, so it has to be there before.
+    # The connector would add the host to these headers when it connects. They are part of the pool's key, which
+    # may not change then.
     host = address.host_port_subcomponent or ""
-    asked_for_a_tunnel = None if proxy is None else {"Host": host, **_ALWAYS}
+    tunnel_headers = None if proxy is None else {"Host": host, **_ALWAYS}
     return aiohttp.ClientRequest(
-        "POST", address, proxy=proxy, proxy_headers=asked_for_a_tunnel, loop=loop
+        "POST", address, proxy=proxy, proxy_headers=tunnel_headers, loop=loop
     )
 
 

@@ -29,10 +29,11 @@ class Patience:
 
 
 class Exchange:
-    """One request on a connection that it *took* so many seconds to get, and its answer; `ask` comes first.
+    """One request on *connection*, and its answer. `ask` comes first, and sets `status` and `headers`.
 
-    `connect` is those seconds, 0.0 if the connection is `reused`; `reusable` tells whether it can go
-    back to a pool. The answer's `status` and `headers` are there once it was asked.
+    `connect` is the seconds that it *took* to get the connection, 0.0 if that is `reused`; `reusable` tells
+    whether it can go back to a pool. *deadline* is in the event loop's time; *on_release* is called when the
+    exchange has let go of its connection.
     """
 
     status: int
@@ -208,7 +209,8 @@ class Exchange:
     def _give_back(self) -> None:
         """Return the socket to its pool: the end of the body has come, whether it was read or not."""
         transport = self._connection.transport
-        # With TLS the buffer is empty as soon as all is encrypted. But who refuses may not have read on.
+        # With TLS the buffer is empty as soon as all is encrypted, though a provider that refuses may not have
+        # read all of it.
         refused = self._huge and self.status != HTTPStatus.OK
         if refused or (transport is not None and transport.get_write_buffer_size()):
             self._hang_up()  # what is left of this request would be the beginning of the next one
@@ -252,7 +254,7 @@ class Exchange:
                 self._phase = "total"
             self._expired = True
             if self._connection.protocol is not None:
-                self._protocol.set_exception(TimeoutError())  # to who waits for the head
+                self._protocol.set_exception(TimeoutError())  # for `ask`
             self._content.set_exception(TimeoutError())
             if self._chunks is not None:
                 self._chunks.stop()

@@ -11,7 +11,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def decode_leniently(event: bytes, kind: type[T]) -> T:
-    """*event* as *kind*, with what msgspec refuses: half surrogate pairs in its text, endless integers. Raises ValueError."""
+    """*event* as *kind*, although it holds what msgspec refuses: half surrogate pairs, endless integers.
+
+    Raises ValueError.
+    """
     return msgspec.convert(json.loads(event.decode(), parse_int=_integer), kind)
 
 
@@ -27,7 +30,10 @@ class TornText:
         self._half = ""
 
     def join(self, text: str) -> str:
-        """*text* behind the half that is still open, without one that it ends in; U+FFFD for those that have no other."""
+        """The half that is still open, and *text*; a half at its end is kept for the next call.
+
+        A half whose other one never comes is U+FFFD.
+        """
         text = self._half + text
         self._half = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
         whole = text[: len(text) - len(self._half)]

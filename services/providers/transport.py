@@ -34,9 +34,12 @@ class Transport:
 
     Up to *max_sockets* streams at a time share a keep-alive pool. One more never waits for a
     socket: it gets a connection of its own, closed after use. Durations are seconds.
-    A pooled socket that breaks before it answers, *stale_within* seconds after it was taken, was closed
-    already: the request goes out again, at once and on a new connection, within the same attempt. *proxy* is a URL, see `proxy_for`. Certificates are verified, and no redirect is followed: it
-    would carry the key to wherever it points.
+
+    A pooled socket that breaks before it answers, within *stale_within* seconds of being taken, counts as
+    closed before: the request goes out again, at once and on a new connection, within the same attempt.
+
+    *proxy* is a URL, see `proxy_for`. Certificates are verified, and no redirect is followed: it would
+    carry the key to wherever it points.
     """
 
     def __init__(

@@ -14,8 +14,7 @@ LEASE: Final = 6.0  # seconds; `following` renews it every 2
 class DistantReaders:
     """Keeps streams attached to that are read through other processes."""
 
-    def __init__(self, lease: float = LEASE) -> None:
-        self._lease = lease
+    def __init__(self) -> None:
         self._held: dict[ChatStream, ExitStack] = {}
         self._expiry: dict[ChatStream, asyncio.TimerHandle] = {}
 
@@ -30,7 +29,7 @@ class DistantReaders:
             self._held[stream] = ExitStack()
             self._held[stream].enter_context(stream.attach(self))
         loop = asyncio.get_running_loop()
-        self._expiry[stream] = loop.call_later(self._lease, self._leave, stream)
+        self._expiry[stream] = loop.call_later(LEASE, self._leave, stream)
 
     def close(self) -> None:
         """Count nobody any more."""

@@ -16,11 +16,11 @@ PATIENCE = 0.5  # seconds
 class Starts:
     """Calls what begins an answer: at once, or in a burst when no more come, or after *patience* seconds.
 
-    The event loop accepts one connection per turn (libuv since 1.45). If the answers of a thousand
-    who connect together began as they came, a prompt, a provider's connection and first tokens
-    for each would come before the first bytes of the last. A burst is over with the first turn in
-    which nothing was added; from then on *at_once* begin per turn, in order. Nor is garbage
-    collected meanwhile, which took a tenth of the time until the last first bytes.
+    The event loop accepts one connection per turn (libuv since 1.45). If a thousand connect together and
+    each answer began as it came, the last client would get its first bytes after the prompts, provider
+    connections and first tokens of all the others. A burst is over with the first turn in which nothing was
+    added; from then on *at_once* begin per turn, in order. Garbage is not collected meanwhile: that took a
+    tenth of the time until the last first bytes.
     """
 
     def __init__(self, at_once: int = AT_ONCE, patience: float = PATIENCE) -> None:

@@ -1,4 +1,4 @@
-"""What outlives or leaves a process of its streams: the seams to the archive and to other processes."""
+"""Streams beyond their process: the seams to the archive, which outlives it, and to other processes."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class SharedStreams(Protocol):
         ...
 
     async def erase(self, stream_ids: Iterable[str]) -> set[str]:
-        """Erase those of the streams that do not run elsewhere, and their claims; which it were.
+        """Erase those of the streams that do not run elsewhere, and their claims; the ids of those.
 
         Streams of this process are ended and forgotten. Raises `StreamsUnavailable`.
         """

@@ -60,7 +60,7 @@ class RedisStreams:
         self._mirror.forget(stream)
 
     async def erase(self, stream_ids: Iterable[str]) -> set[str]:
-        """Erase those of the streams that do not run elsewhere, and their claims; which it were.
+        """Erase those of the streams that do not run elsewhere, and their claims; the ids of those.
 
         Streams of this process are ended and forgotten. Raises `StreamsUnavailable`.
         """

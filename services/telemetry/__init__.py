@@ -9,8 +9,6 @@ from decimal import Decimal
 from typing import Literal, Protocol, TypeAlias
 
 # What JSON can hold without loss; Decimal is written as a plain decimal number.
-
-
 Value: TypeAlias = str | int | float | bool | Decimal | None
 
 

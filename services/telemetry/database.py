@@ -84,7 +84,7 @@ class DatabaseSink:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[DatabaseSink]:
-        """Write what is recorded while the block runs; at its end what is left, within the patience for it."""
+        """Write what is recorded while the block runs, and at its end, as far as patience goes, what is left."""
         async with self._rows.writing():
             yield self
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import pytest
-from loguru import logger
+from logged import logged
 
 from services.pricing import Prices
 from services.report import Accountant, Report
@@ -61,10 +61,8 @@ def make_stream(accountant: Accountant, ended: list[ChatStream]) -> MakeStream:
 @pytest.fixture
 def errors() -> Iterator[list[dict[str, Any]]]:
     """The records that were logged as warnings and errors."""
-    seen: list[dict[str, Any]] = []
-    handler = logger.add(lambda message: seen.append(message.record), level="WARNING")
-    yield seen
-    logger.remove(handler)
+    with logged(dict, "WARNING") as records:
+        yield records
 
 
 def wire(stream: ChatStream) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import aiohttp
 import pytest
 from chat_client import ChatClient
-from loguru import logger
+from logged import facts, logged
 from upstream import Upstream
 
 from blueprints.context import ChatApp
@@ -54,15 +54,17 @@ async def upstream(loop: Any) -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    """What is logged, as phrase and fields."""
+    with logged(facts) as lines:
+        yield lines
+
+
+@pytest.fixture
 def warnings() -> Iterator[list[dict[str, Any]]]:
-    """What was logged above INFO."""
-    records: list[dict[str, Any]] = []
-    handler = logger.add(
-        lambda line: records.append({"message": line.record["message"], **line.record["extra"]}),
-        level="WARNING",
-    )
-    yield records
-    logger.remove(handler)
+    """What is logged above INFO, as phrase and fields."""
+    with logged(facts, "WARNING") as lines:
+        yield lines
 
 
 @pytest.fixture

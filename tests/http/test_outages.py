@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
 from aiohttp import web
 from chat_client import ChatClient, events, texts
 from key_server import KeyServer, SigningKey
 from key_server import serving as serving_keys
-from loguru import logger
 from replies import anthropic, refuses
 from upstream import Upstream, openai
 
@@ -20,19 +15,6 @@ from tests.services.memory.zep_double import ZepDouble
 SESSION = "session-20250819-143022-a1b2"
 PING = "/api/v1/auth/ping"
 SORRY = "Server error, please try again later."
-
-
-@pytest.fixture
-def lines() -> Iterator[list[dict[str, Any]]]:
-    """What is logged, as phrase and fields."""
-    seen: list[dict[str, Any]] = []
-
-    def note(message: Any) -> None:
-        seen.append({"message": message.record["message"], **message.record["extra"]})
-
-    handler = logger.add(note, level="INFO")
-    yield seen
-    logger.remove(handler)
 
 
 async def test_known_keys_work_while_the_key_server_is_down(loop, serving):

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from chat_client import CHAT, ChatClient
-from loguru import logger
 
 SESSION = "session-20250819-143022-a1b2"
-
-
-@pytest.fixture
-def lines() -> Iterator[list[dict[str, Any]]]:
-    """Every line that is written while the test runs."""
-    seen: list[dict[str, Any]] = []
-    handler = logger.add(
-        lambda line: seen.append({"message": line.record["message"], **line.record["extra"]}),
-        level="INFO",
-    )
-    yield seen
-    logger.remove(handler)
 
 
 async def test_a_chat_is_logged_when_it_comes_and_with_its_user_when_it_ends(

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from loguru import logger as log
+from logged import logged
 
 
 @pytest.fixture
 def lines() -> Iterator[list[dict[str, Any]]]:
     """Every log record written while the test runs, oldest first."""
-    records: list[dict[str, Any]] = []
-    sink = log.add(lambda message: records.append(message.record), level="DEBUG")
-    yield records
-    log.remove(sink)
+    with logged(dict, "DEBUG") as records:
+        yield records

@@ -117,7 +117,7 @@ async def test_questions_that_never_stop_coming_are_logged_meanwhile(app, lines)
         asking.cancel()
 
 
-async def test_a_request_is_logged_with_whose_it_was_if_anybody_s(app, lines):
+async def test_a_request_is_logged_with_its_user_if_there_is_one(app, lines):
     async with client_of(app) as client:
         await client.send("POST", "/upload", bearer())
         await client.send("POST", "/upload")

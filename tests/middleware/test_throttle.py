@@ -1,4 +1,4 @@
-"""Addresses that ask too often, or with tokens that are refused, are slowed down before `auth`."""
+"""Addresses that ask too often, or with tokens that are refused, are refused before `auth`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loguru import logger
+from logged import logged, phrase
 from pydantic import SecretStr
 from redis import Redis
 from redis_server import RedisServer, running_redis
@@ -137,16 +137,14 @@ async def test_processes_share_what_they_counted_in_redis(redis):
 
 
 async def test_without_redis_each_process_counts_for_itself(redis):
-    lines: list[str] = []
-    handler = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
-    async with client_of(throttled(redis, requests="2/hour")) as client:
-        await client.get("/closed", bearer())
-        redis.kill()
-        answers = [await client.get("/closed", bearer()) for _ in range(3)]
-    logger.remove(handler)
+    with logged(phrase, "WARNING") as warnings:
+        async with client_of(throttled(redis, requests="2/hour")) as client:
+            await client.get("/closed", bearer())
+            redis.kill()
+            answers = [await client.get("/closed", bearer()) for _ in range(3)]
 
     assert [answer.status for answer in answers] == [200, 200, 429]
-    assert lines == ["Shared throttle not available"]
+    assert warnings == ["Shared throttle not available"]
 
 
 @pytest.mark.parametrize("rate", ["many", "0/minute", "10/second;100/minute"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from loguru import logger
+from logged import logged, phrase
 from patience import PATIENCE, until
 
 from services.errors import StreamsUnavailable
@@ -76,21 +76,19 @@ class Leaving:
 
 
 async def test_an_outage_is_one_line_of_the_log_and_its_end_another():
-    said: list[str] = []
-    sink = logger.add(lambda message: said.append(message.record["message"]), level="INFO")
     logs = Leaving()
     mirror = Mirror(cast(RedisLogs, logs))
     task = asyncio.create_task(mirror.run())
-    try:
-        for _ in range(2):
-            logs.away, logs.asked = True, 0
-            mirror.withdraw("str_1", None)
-            await until(lambda: logs.asked >= 3)
-            logs.away = False
-            await until(lambda: said[-1:] == ["Streams are shared again"])
-    finally:
-        logger.remove(sink)
-        task.cancel()
-        await asyncio.wait([task])
+    with logged(phrase) as said:
+        try:
+            for _ in range(2):
+                logs.away, logs.asked = True, 0
+                mirror.withdraw("str_1", None)
+                await until(lambda: logs.asked >= 3)
+                logs.away = False
+                await until(lambda: said[-1:] == ["Streams are shared again"])
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     assert said == ["Streams could not be shared", "Streams are shared again"] * 2

@@ -4,17 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from loguru import logger
+from logged import logged, phrase_and_fields
 
 
 @pytest.fixture
 def warnings() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """What was warned of: phrases and fields."""
-    seen: list[tuple[str, dict[str, Any]]] = []
-
-    def note(message: Any) -> None:
-        seen.append((message.record["message"], message.record["extra"]))
-
-    handler = logger.add(note, level="WARNING")
-    yield seen
-    logger.remove(handler)
+    with logged(phrase_and_fields, "WARNING") as lines:
+        yield lines

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loguru import logger
+from logged import logged, phrase_and_fields
 from minting import FORGED_KEY, SECRET, claims, signed
 
 from services.errors import Unauthorized
@@ -21,21 +20,19 @@ HS256 = {"alg": "HS256", "typ": "JWT"}
 @pytest.fixture
 def refusals():
     """What is logged, as (phrase, extra) pairs."""
-    lines: list[tuple[str, dict[str, Any]]] = []
-    sink = logger.add(lambda line: lines.append((line.record["message"], line.record["extra"])))
-    yield lines
-    logger.remove(sink)
+    with logged(phrase_and_fields, "DEBUG") as lines:
+        yield lines
 
 
 @pytest.mark.parametrize(
     "header", ["Bearer abc.def.ghi", "bearer abc.def.ghi", "BEARER   abc.def.ghi"]
 )
 def test_the_scheme_is_read_in_any_case(header):
-    assert bearer_token(header) == "abc.def.ghi"
+    assert bearer_token([header]) == "abc.def.ghi"
 
 
 def test_no_header_means_no_token():
-    assert bearer_token(None) is None
+    assert bearer_token([]) is None
 
 
 @pytest.mark.parametrize(
@@ -64,13 +61,18 @@ def test_no_header_means_no_token():
 )
 def test_a_header_that_is_no_bearer_token_is_refused(header):
     with pytest.raises(Unauthorized):
-        bearer_token(header)
+        bearer_token([header])
+
+
+def test_two_headers_are_no_token():
+    with pytest.raises(Unauthorized):
+        bearer_token(["Bearer abc", "Bearer abc"])
 
 
 @given(st.text())
 def test_any_header_is_a_token_or_refused(header):
     try:
-        token = bearer_token(header)
+        token = bearer_token([header])
     except Unauthorized:
         return
 

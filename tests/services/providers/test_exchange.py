@@ -327,7 +327,7 @@ async def test_whenever_a_question_is_cancelled_no_socket_is_left(
         raise AssertionError("it was always cancelled")
 
 
-async def test_who_will_not_hear_of_a_connection_has_asked_nothing(
+async def test_nothing_is_sent_when_being_told_of_the_connection_fails(
     transport: Transport, upstream: Upstream, prompt: Prompt
 ) -> None:
     """What is not sent costs nothing."""

@@ -204,11 +204,9 @@ async def test_closing_the_generator_closes_the_upstream_at_once(
     assert transport.open == 0
 
 
-async def test_who_will_not_hear_of_a_connection_leaves_none_behind(
+async def test_a_hook_that_fails_at_the_connection_leaves_no_socket_behind(
     transport: Transport, upstream: Upstream, prompt: Prompt
 ) -> None:
-    """A hook may fail there."""
-
     def take(batch: Batch) -> None:
         raise LookupError
 
