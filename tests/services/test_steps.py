@@ -44,6 +44,26 @@ async def test_others_run_between_long_steps() -> None:
     assert turns >= 10
 
 
+async def test_on_a_busy_loop_there_are_steps_in_every_round() -> None:
+    """Once in three or four, a hundred long answers were never counted in the time there was."""
+    rounds = 0
+
+    async def busy() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            until = perf_counter() + 0.002
+            while perf_counter() < until:
+                pass
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(busy())
+    await in_turns(_counting(10, each=0.001))
+    running.cancel()
+
+    assert rounds <= 12
+
+
 async def test_what_goes_wrong_in_a_step_is_raised() -> None:
     with pytest.raises(ValueError, match="no"):
         await in_turns(_failing())
