@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from loguru import logger
 
 from services.errors import Unavailable
+from services.steps import HURRY
 
 Item = TypeVar("Item")
 
@@ -136,6 +137,7 @@ class WriteBehind(Generic[Item]):
                 self._log_dropped()
 
     async def _run(self) -> None:
+        HURRY.set(self._closing)
         while self._waiting or not self._closing.is_set():
             if not self._waiting:
                 await self._something.wait()

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import pytest
 
-from services.steps import Steps, at_once, in_turns, portions
+from services.steps import HURRY, Steps, at_once, in_turns, portions
 
 
 def _counting(to: int, *, each: float = 0.0) -> Steps[list[int]]:
@@ -62,6 +62,18 @@ async def test_on_a_busy_loop_there_are_steps_in_every_round() -> None:
     running.cancel()
 
     assert rounds <= 12
+
+
+async def test_in_a_hurry_steps_make_no_pause() -> None:
+    """At a stop nobody else has anything to do, and what is not written in time is lost."""
+    hurry = asyncio.Event()
+    HURRY.set(hurry)
+    hurry.set()
+    since = perf_counter()
+
+    await in_turns(_counting(100, each=0.0006))
+
+    assert perf_counter() - since < 0.120
 
 
 async def test_what_goes_wrong_in_a_step_is_raised() -> None:
