@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import sleep
+from asyncio import Event, sleep
 from collections.abc import Generator, Iterable, Iterator
+from contextvars import ContextVar
 from itertools import islice
 from time import perf_counter
 from typing import Final, TypeAlias, TypeVar
@@ -19,6 +20,11 @@ _SLICE: Final = 0.0005
 _PAUSE: Final = 0.001
 
 
+# Set when steps must be done soon and others can wait, as at a stop. A context variable, because those
+# who take steps are called through protocols that know nothing of them.
+HURRY: ContextVar[Event | None] = ContextVar("HURRY", default=None)
+
+
 async def in_turns(steps: Steps[T]) -> T:
     """What *steps* return; others run between those."""
     since = perf_counter()
@@ -29,7 +35,7 @@ async def in_turns(steps: Steps[T]) -> T:
             result: T = end.value
             return result
         if perf_counter() - since > _SLICE:
-            await sleep(_PAUSE)
+            await _let_others()
             since = perf_counter()
 
 
@@ -41,6 +47,16 @@ def at_once(steps: Steps[T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
+
+
+async def _let_others() -> None:
+    """Pause. On a busy loop one round is pause enough; a timer's end is noticed two rounds later."""
+    since = perf_counter()
+    await sleep(0)
+    if (hurry := HURRY.get()) and hurry.is_set():
+        return
+    if (left := _PAUSE - (perf_counter() - since)) > 0:
+        await sleep(left)
 
 
 def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -34,8 +34,9 @@ _RUNS: Final = re.compile(f"[{unspaced.LETTERS}]+")
 _WORDS: Final = re.compile(rf"(?:[^\W_{unspaced.LETTERS}]+|(?![{unspaced.LETTERS}])[{_MARKS}])+")
 _ASCII_WORDS: Final = re.compile("[a-z0-9]+")
 
-# A step of indexing takes a fraction of a millisecond: so much of a text, so many terms.
-_PIECES: Final = re.compile(r".{1,2000}\S*", re.DOTALL)
+# A step of indexing takes a fraction of a millisecond: so much of a text, so many terms. Chinese and
+# Japanese have no spaces to end a piece at.
+_PIECES: Final = re.compile(r".{1,2000}[^\s、。，！？]*", re.DOTALL)
 _PORTION: Final = 100
 
 # Who speaks, as people and the programs they copy from write it: `Alice: `, `[10:32] Alice: `,

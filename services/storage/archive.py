@@ -20,6 +20,9 @@ from services.together import Together
 from services.turn import Message, Turn
 
 _PACE: Final = Pace()
+# Characters of an answer that weigh as much as a whole turn of fewer. A hundred of 100,000 in one batch
+# kept everybody's history waiting, and at a stop were not done in time, none of them.
+_LONG: Final = 20_000
 # How long a search waits for turns that are just being remembered, in seconds.
 _LEARNING: Final = 0.2
 
@@ -43,7 +46,7 @@ class Archive:
         self._memory = memory
         self._patience = patience
         self._to_conversations: WriteBehind[FinishedTurn] = WriteBehind(
-            "Conversations", "Turns of conversations", self._converse, pace
+            "Conversations", "Turns of conversations", self._converse, pace, weigh=_weight
         )
         # A memory service retries within one attempt, so it gets a longer one.
         together = pace.batch if isinstance(memory, BulkMemory) else 1
@@ -52,6 +55,7 @@ class Archive:
             "Turns to remember",
             self._remember,
             replace(pace, attempt=max(pace.attempt, 60.0), batch=together),
+            weigh=_weight,
         )
 
     @property
@@ -134,6 +138,10 @@ class Archive:
             return
         for each in finished:
             await self._memory.add(each.turn, each.answer)
+
+
+def _weight(finished: FinishedTurn) -> int:
+    return 1 + len(finished.answer) // _LONG
 
 
 def _of(user_id: str, session_id: str | None) -> Callable[[FinishedTurn], bool]:

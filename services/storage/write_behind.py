@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from loguru import logger
 
 from services.errors import Unavailable
+from services.steps import HURRY
 
 Item = TypeVar("Item")
 
@@ -42,7 +43,8 @@ class WriteBehind(Generic[Item]):
     """Gives items to *write*, in order, some at a time; what does not fit is dropped and counted.
 
     *write* stores all it is given, or nothing; given the same again, because its answer was lost, it
-    changes nothing. While it raises `Unavailable`, or takes too long, its items stay first in line.
+    changes nothing. While it raises `Unavailable`, or takes too long, its items stay first in line;
+    after what took too long, fewer are tried.
     Any other error is the fault of one item, which is found by halving, and dropped. In the log,
     *store* is where items go, and *items* is what they are. Items of very different sizes are measured
     by *weigh*.
@@ -135,6 +137,7 @@ class WriteBehind(Generic[Item]):
                 self._log_dropped()
 
     async def _run(self) -> None:
+        HURRY.set(self._closing)
         while self._waiting or not self._closing.is_set():
             if not self._waiting:
                 await self._something.wait()
@@ -153,8 +156,12 @@ class WriteBehind(Generic[Item]):
                 items = self._first(most)
                 try:
                     await self._attempt(items)
-                except (Unavailable, TimeoutError) as exc:
+                except Unavailable as exc:
                     self._log_outage(exc)
+                except TimeoutError as exc:
+                    self._log_outage(exc)
+                    # They may be too much for one attempt, however often it is made.
+                    most = max(1, len(items) // 2)
                 except Exception as exc:
                     # Whatever it is: if the writer ended, nobody would notice.
                     if len(items) > 1:
@@ -169,6 +176,7 @@ class WriteBehind(Generic[Item]):
                     self._log_recovery()
                     self._done_with(items)
                     pause = self._pace.retry
+                    most = min(most * 2, sys.maxsize)
                     if self._may_linger():
                         return
                     continue

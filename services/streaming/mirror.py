@@ -7,7 +7,7 @@ leaves with the next, so however many tokens there are, there is one round trip 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -22,18 +22,20 @@ from services.streaming.store import Claim
 LAG: Final = 0.02  # seconds that news may wait for more
 SLICE: Final = 262_144  # bytes of one stream in one batch
 _BACK_OFF: Final = 0.25
+_NOBODY: Final = ""  # a process that has no lease
 
 
 class _Mirrored:
     """One stream, and how much of it the others have; None: nobody knows."""
 
-    __slots__ = ("_mirror", "claim", "position", "stream")
+    __slots__ = ("_mirror", "claim", "leaving", "position", "stream")
 
     def __init__(self, mirror: Mirror, stream: ChatStream, claim: Claim | None) -> None:
         self._mirror = mirror
         self.stream = stream
         self.claim = claim
         self.position: int | None = 0
+        self.leaving = False  # as soon as the others have all of it
 
     def wake(self) -> None:
         self._mirror.note(self)
@@ -57,6 +59,7 @@ class Mirror:
         self._mirrored: dict[ChatStream, _Mirrored] = {}
         self._behind: dict[_Mirrored, None] = {}
         self._withdrawn: list[_Withdrawn] = []
+        self._given_up: list[str] = []
         self._news = asyncio.Event()
         self._sending = asyncio.Lock()
         self._away = False
@@ -70,10 +73,22 @@ class Mirror:
             self.note(mirrored)
 
     def forget(self, stream: ChatStream) -> None:
-        """Copy *stream* no more."""
-        if mirrored := self._mirrored.pop(stream, None):
-            stream.log.detach(mirrored)
-            self._behind.pop(mirrored, None)
+        """Copy *stream*, which has ended, no more when the others have all of it.
+
+        At once during an outage, which may be long, with many to forget: then it is lost for others.
+        """
+        if mirrored := self._mirrored.get(stream):
+            mirrored.leaving = True
+            if not mirrored.behind:
+                self._drop(mirrored)
+            elif self._away:
+                self._give_up(mirrored)
+
+    def erase(self, stream_ids: Collection[str]) -> None:
+        """Copy nothing more of these streams, whatever the others miss."""
+        for mirrored in tuple(self._mirrored.values()):
+            if mirrored.leaving and mirrored.stream.id in stream_ids:
+                self._drop(mirrored)
 
     def withdraw(self, stream_id: str, claim: Claim | None) -> None:
         """Take back that a stream was registered."""
@@ -110,6 +125,9 @@ class Mirror:
                     logger.bind(reason=exc.message, behind=len(self._behind)).warning(
                         "Streams could not be shared"
                     )
+                for mirrored in tuple(self._mirrored.values()):
+                    if mirrored.leaving:
+                        self._give_up(mirrored)
                 self.doubt()
                 await asyncio.sleep(_BACK_OFF)
             else:
@@ -137,6 +155,9 @@ class Mirror:
         while self._withdrawn:
             await self._logs.withdraw(self._withdrawn[-1].stream_id, self._withdrawn[-1].claim)
             self._withdrawn.pop()
+        while self._given_up:
+            await self._logs.lose(self._given_up[-1], _NOBODY)
+            self._given_up.pop()
         if not self._behind:
             return
         behind, self._behind = list(self._behind), {}
@@ -144,8 +165,9 @@ class Mirror:
             replies = await self._logs.append([_batch(mirrored) for mirrored in behind])
         except asyncio.CancelledError:
             for mirrored in behind:
-                mirrored.position = None  # whether it arrived, nobody knows
-                self._behind[mirrored] = None
+                if mirrored.stream in self._mirrored:
+                    mirrored.position = None  # whether it arrived, nobody knows
+                    self._behind[mirrored] = None
             raise
         for mirrored, at in zip(behind, replies, strict=True):
             self._settle(mirrored, at)
@@ -156,11 +178,26 @@ class Mirror:
             logger.bind(request_id=mirrored.stream.turn.request_id).warning(
                 "Stream was declared lost while it ran"
             )
-            self.forget(mirrored.stream)
+            self._drop(mirrored)
             return
         mirrored.position = len(mirrored.stream.log) if at == ENDED else at
-        if mirrored.behind and mirrored.stream in self._mirrored:
+        if mirrored.stream not in self._mirrored:
+            return
+        if mirrored.behind:
             self.note(mirrored)
+        elif mirrored.leaving:
+            self._drop(mirrored)
+
+    def _give_up(self, mirrored: _Mirrored) -> None:
+        """Have its readers elsewhere told that it is lost, or they would wait for its end for ever."""
+        self._drop(mirrored)
+        self._given_up.append(mirrored.stream.id)
+        self._news.set()
+
+    def _drop(self, mirrored: _Mirrored) -> None:
+        if self._mirrored.pop(mirrored.stream, None):
+            mirrored.stream.log.detach(mirrored)
+            self._behind.pop(mirrored, None)
 
 
 def _batch(mirrored: _Mirrored) -> Batch:

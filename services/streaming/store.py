@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, Protocol, TypeAlias
@@ -113,10 +113,10 @@ class SharedStreams(Protocol):
         ...
 
     def forget(self, stream: ChatStream) -> None:
-        """Copy *stream* no more. Never blocks or raises."""
+        """Copy *stream*, which has ended, no more, but first what the others miss. Never blocks or raises."""
         ...
 
-    async def erase(self, stream_ids: Iterable[str]) -> set[str]:
+    async def erase(self, stream_ids: Collection[str]) -> set[str]:
         """Erase those of the streams that do not run elsewhere, and their claims; the ids of those.
 
         Streams of this process are ended and forgotten. Raises `StreamsUnavailable`.

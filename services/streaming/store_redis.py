@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
@@ -56,14 +56,15 @@ class RedisStreams:
         self._mirror.publish(stream, claim, announced=announced)
 
     def forget(self, stream: ChatStream) -> None:
-        """Copy *stream* no more."""
+        """Copy *stream*, which has ended, no more when the others have all of it."""
         self._mirror.forget(stream)
 
-    async def erase(self, stream_ids: Iterable[str]) -> set[str]:
+    async def erase(self, stream_ids: Collection[str]) -> set[str]:
         """Erase those of the streams that do not run elsewhere, and their claims; the ids of those.
 
         Streams of this process are ended and forgotten. Raises `StreamsUnavailable`.
         """
+        self._mirror.erase(stream_ids)
         # What is on its way would be there again.
         async with self._mirror.still():
             owners = await self._logs.erase(list(stream_ids))
@@ -134,6 +135,7 @@ class RedisStreams:
             # It may have been copied again in between.
             self._mirror.withdraw(stream_id, None)
             self._inbox.erase_for_others(stream_id)
+            self._mirror.erase([stream_id])
         else:
             how = cast(How, more[0]) if more and more[0] else None
             self._inbox.read_by_others(stream_id, how)

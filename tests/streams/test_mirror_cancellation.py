@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from logged import logged, phrase
@@ -14,7 +15,7 @@ from services.pricing import Prices
 from services.report import Accountant, Report
 from services.streaming.chat_stream import ChatStream
 from services.streaming.log import Room
-from services.streaming.log_redis import RedisLogs, open_redis_logs
+from services.streaming.log_redis import Batch, RedisLogs, State, open_redis_logs
 from services.streaming.mirror import SLICE, Mirror
 from services.streaming.store import Claim
 from services.tokens import Tokenizer
@@ -26,10 +27,8 @@ async def _answer(turn: Turn):
     yield [Finish("stop")]
 
 
-async def test_a_copy_that_was_cut_short_is_made_by_the_flush(redis):
-    """Else readers in other processes are told of a lost stream, when the answer is complete."""
-    ended = asyncio.Event()
-    stream = ChatStream(
+def _stream(on_end: Callable[[], None] = lambda: None) -> ChatStream:
+    return ChatStream(
         "str_1",
         Report(Turn("req_1", "alice", "Hi", resumable=True), Accountant(Tokenizer(), Prices())),
         default_model="gpt-4o-mini",
@@ -37,8 +36,14 @@ async def test_a_copy_that_was_cut_short_is_made_by_the_flush(redis):
         grace=30.0,
         max_bytes=1_000_000,
         room=Room(1_000_000),
-        on_end=lambda _: ended.set(),
+        on_end=lambda _: on_end(),
     )
+
+
+async def test_a_copy_that_was_cut_short_is_made_by_the_flush(redis):
+    """Else readers in other processes are told of a lost stream, when the answer is complete."""
+    ended = asyncio.Event()
+    stream = _stream(ended.set)
     async with open_redis_logs(redis.url, process="p", lease=4.0, retention=60.0) as logs:
         mirror = Mirror(logs)
         await logs.register("str_1", "alice", None)
@@ -68,11 +73,42 @@ class Leaving:
     def __init__(self) -> None:
         self.away = True
         self.asked = 0
+        self.lost: list[tuple[str, str]] = []
+
+    async def append(self, batches: Sequence[Batch]) -> list[int]:
+        self.asked += 1
+        if self.away:
+            raise StreamsUnavailable
+        return [batch.last for batch in batches]
+
+    async def lose(self, stream_id: str, process: str) -> State:
+        self.lost.append((stream_id, process))
+        return "lost"
 
     async def withdraw(self, stream_id: str, claim: Claim | None) -> None:
         self.asked += 1
         if self.away:
             raise StreamsUnavailable
+
+
+async def test_an_answer_that_is_forgotten_during_an_outage_is_lost_for_others():
+    """They would wait for its end for as long as this process lives."""
+    logs = Leaving()
+    mirror = Mirror(cast(RedisLogs, logs))
+    mirror.publish(stream := _stream(), None, announced=True)
+    stream.stop("stopped")
+    task = asyncio.create_task(mirror.run())
+    try:
+        await until(lambda: logs.asked >= 1)
+        mirror.forget(stream)
+        logs.away = False
+
+        await until(lambda: logs.lost)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+    assert logs.lost == [("str_1", "")]
 
 
 async def test_an_outage_is_one_line_of_the_log_and_its_end_another():

@@ -7,8 +7,10 @@ from time import monotonic
 
 import pytest
 from redis_server import RedisServer
-from scripted_provider import ScriptedProvider
+from scripted_provider import STOP, USAGE, ScriptedProvider
 from whole_answer import WHOLE
+
+from services.events import TextDelta
 
 
 @pytest.fixture
@@ -219,3 +221,22 @@ async def test_a_stopping_process_shares_the_end_of_its_streams(start_node, held
 
     assert local.raw_events == distant.raw_events
     assert local.events[-1].data["code"] == "SERVER_ERROR"
+
+
+async def test_an_answer_that_is_forgotten_at_its_end_ends_in_other_processes_too(
+    start_node, go_on
+):
+    """Where logs are full it is forgotten at once, with its last events still to be copied."""
+    provider = ScriptedProvider([TextDelta("x" * 900)], go_on, [USAGE, STOP])
+    maker = await start_node({"STREAM_LOG_BYTES": "1000"}, provider=provider)
+    other = await start_node(provider=provider)
+    async with maker.client.ask(key="k") as answer:
+        await answer.next_event()
+        async with other.client.resume(answer.stream_id) as elsewhere:
+            await elsewhere.next_event()
+            go_on.set()
+            await elsewhere.read_to_end()
+        await answer.read_to_end()
+
+    assert elsewhere.raw_events == answer.raw_events
+    assert maker.services.streams.held_bytes == 0

@@ -126,6 +126,29 @@ async def test_memory_is_left_alone_unless_asked_for(archive: Archive) -> None:
     assert (background.passages, background.recalled) == ("", None)
 
 
+class Pages(EmbeddedMemory):
+    """Notes how many turns are remembered together."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.sizes: list[int] = []
+
+    async def add_all(self, said: Sequence[tuple[Turn, str]]) -> None:
+        self.sizes.append(len(said))
+
+
+async def test_long_answers_are_kept_a_few_at_a_time(
+    database: Database, conversations: Conversations
+) -> None:
+    """A hundred at once were not done in time at a stop, and kept every history waiting."""
+    memory = Pages(database)
+    async with Archive(conversations, memory, Pace(batch=10)).writing() as archive:
+        for number in range(4):
+            archive.keep(asked(f"{number}"), "word " * 20_000, finish_reason="stop")
+
+    assert memory.sizes == [2, 2]
+
+
 async def test_erasing_a_session_takes_what_waits_to_be_written_too(
     archive: Archive, database: Database
 ) -> None:

@@ -280,3 +280,19 @@ async def test_the_tokens_of_a_long_answer_are_those_of_all_its_words(
     answer, _ = (await conversations.messages("alice", "session-a", limit=10)).items
 
     assert answer.tokens == 20_000
+
+
+async def test_what_is_very_long_has_its_tokens_judged_by_its_beginning(database: Database) -> None:
+    """The next turn waited for those of a megabyte for half a second, and of four in vain."""
+    counted: list[str] = []
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return len(text) // 4
+
+    conversations = Conversations(database, count=count)
+    await conversations.add(finished("hi", "four" * 250_000))
+
+    assert len("".join(counted)) < 110_000
+    newest = (await conversations.messages("alice", "session-a", limit=1)).items[0]
+    assert 249_000 <= newest.tokens <= 251_000

@@ -100,6 +100,27 @@ async def test_an_attempt_that_hangs_is_tried_again() -> None:
     assert book.lines == ["a"]
 
 
+async def test_a_batch_too_large_for_one_attempt_gets_through_in_parts() -> None:
+    """On a busy loop a hundred long answers took longer than an attempt may: each time anew, for ever."""
+    pages: list[list[str]] = []
+
+    async def write(items: Sequence[str]) -> None:
+        if len(items) > 2:
+            await asyncio.Event().wait()
+        pages.append(list(items))
+
+    behind = WriteBehind("Book", "Lines", write, replace(QUICK, attempt=0.01))
+    async with behind.writing():
+        for item in "abcdefgh":
+            behind.put(item)
+
+        await behind.written(_anything)
+
+    assert "".join(item for page in pages for item in page) == "abcdefgh"
+    assert pages[0] == ["a", "b"]
+    assert behind.dropped == 0
+
+
 async def test_an_item_that_is_refused_does_not_hold_up_the_next() -> None:
     book = Book()
     async with behind_of(book).writing() as behind:

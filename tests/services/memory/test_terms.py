@@ -157,6 +157,11 @@ def test_a_long_text_is_indexed_as_one() -> None:
     assert indexed.length == 5_000 + 3_500 + 1
 
 
+def test_a_text_without_spaces_is_read_in_pieces_too() -> None:
+    """33,000 characters of Japanese were one step, of 8 ms."""
+    assert sum(1 for _ in index_terms("。！" * 10_000)) == 10
+
+
 def test_a_text_of_another_language_keeps_its_words() -> None:
     terms = _indexed("Die Katzen sind nicht hier")
 
