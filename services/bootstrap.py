@@ -39,8 +39,9 @@ from services.storage.archive import Archive
 from services.storage.conversations import Conversations
 from services.storage.database import open_database
 from services.streaming.archive import open_archive
-from services.streaming.chat_stream import ChatStream, EventHook
+from services.streaming.chat_stream import ChatStream
 from services.streaming.heartbeat import HeartbeatWheel
+from services.streaming.hooks import EventHook
 from services.streaming.store_redis import open_shared_streams
 from services.streaming.streams import Streams
 from services.telemetry import TelemetrySink

@@ -13,20 +13,16 @@ from services.errors import ProviderError
 from services.events import Batch, Batches, Event, Finish, Offer, TextDelta, Usage
 from services.report import Report
 from services.streaming import sse
+from services.streaming.hooks import EventHook, MisplacedEvent, finish_of, through
 from services.streaming.log import Reader, Room, StreamLog
 from services.turn import Turn
 
 Answer: TypeAlias = Callable[[Turn], Batches]
-EventHook: TypeAlias = Callable[[Turn, Event], Iterable[Event]]
 Stop: TypeAlias = Literal["disconnected", "stopped", "drained"]
 
 
 class AnswerTooLong(Exception):
     """The answer has more bytes than a stream may hold."""
-
-
-class MisplacedEvent(Exception):
-    """A hook put a `Usage` or a `Finish` between the words; both have their place at the end."""
 
 
 class ChatStream:
@@ -237,17 +233,10 @@ class ChatStream:
             self.log.append(frames)
 
     def _through_hooks(self, event: Event, shown: list[Event]) -> None:
-        if not self._hooks:
+        if self._hooks:
+            shown.extend(through(self._hooks, self.turn, event))
+        else:
             shown.append(event)
-            return
-        events = [event]
-        try:
-            for hook in self._hooks:
-                events = [out for each in events for out in hook(self.turn, each)]
-        except asyncio.CancelledError as exc:
-            # Of a future that the hook looked at: nobody has stopped this answer.
-            raise RuntimeError("a hook raised CancelledError") from exc
-        shown.extend(events)
 
     def _said(self, events: Sequence[Event]) -> list[bytes]:
         """The frames of *events* before the end, noting what the user reads in them."""
@@ -343,14 +332,7 @@ class ChatStream:
         # A failure before the first word is the sentence and `done`, nothing between.
         if spoken or finish.reason != "error":
             ending += [event for event in tail if isinstance(event, Usage)][:1]
-        ending.append(_shown(finish, tail))
+        ending.append(finish_of(tail, finish))
         frames = self._encode(ending, before)
         self.said.extend(event.text for event in words)
         return frames
-
-
-def _shown(finish: Finish, tail: Sequence[Event]) -> Finish:
-    """What hooks have made of *finish*; none makes an answer that was cut look complete."""
-    made = next((event for event in tail if isinstance(event, Finish)), finish)
-    was_cut = finish.reason in ("error", "aborted")
-    return finish if was_cut and made.reason != finish.reason else made

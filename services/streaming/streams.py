@@ -14,8 +14,9 @@ from loguru import logger
 
 from services.errors import Draining, Overloaded, StreamsUnavailable
 from services.report import Accountant, Report
-from services.streaming.chat_stream import Answer, ChatStream, EventHook
+from services.streaming.chat_stream import Answer, ChatStream
 from services.streaming.distant_readers import DistantReaders
+from services.streaming.hooks import EventHook
 from services.streaming.log import Readable
 from services.streaming.register import Register
 from services.streaming.replay import lost

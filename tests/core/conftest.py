@@ -10,7 +10,8 @@ from logged import logged
 
 from services.pricing import Prices
 from services.report import Accountant, Report
-from services.streaming.chat_stream import ChatStream, EventHook
+from services.streaming.chat_stream import ChatStream
+from services.streaming.hooks import EventHook
 from services.streaming.log import Room
 from services.tokens import Tokenizer
 from services.turn import Turn
