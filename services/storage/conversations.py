@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,15 +19,11 @@ from services.storage.moments import microseconds, moment_at
 from services.storage.outages import outages_translated
 from services.storage.paging import Key, Page, decode_cursor, page_of
 from services.storage.storable import storable
+from services.tokens import count_in_steps
 from services.turn import Message, Role, Turn
 
-# What is longer is judged by its beginning: of 4 MiB the next turn would wait for the tokens for 2 s.
-_MOST_COUNTED: Final = 100_000
 # What a page has of a message besides its text, in bytes.
 _AROUND: Final = 200
-# Tokens are counted in pieces, each of which takes some 0.3 ms. They end where a word does, if there are
-# words: of an answer of 27,202 tokens three were cut, and counted twice.
-_PIECES: Final = re.compile(r".{1,5000}\S{0,50}", re.DOTALL)
 # A prompt never needs more, whatever its budget.
 _MOST_RECENT: Final = 400
 
@@ -161,7 +156,7 @@ class Conversations:
                 ("assistant", storable(each.answer), each.finish_reason),
             )
             for role, content, finish_reason in said:
-                tokens = yield from self._tokens_of(content)
+                tokens = yield from count_in_steps(self._count, content)
                 messages.append(
                     {
                         "user_id": turn.user_id,
@@ -175,16 +170,6 @@ class Conversations:
                     }
                 )
         return messages
-
-    def _tokens_of(self, content: str) -> Steps[int]:
-        tokens = counted = 0
-        for piece in _PIECES.finditer(content):
-            if counted >= _MOST_COUNTED:
-                return -(-tokens * len(content) // counted)  # rounded up
-            tokens += self._count(piece[0])
-            counted += len(piece[0])
-            yield
-        return tokens
 
     async def _execute(self, sql: str, values: dict[str, Any]) -> None:
         with outages_translated():
