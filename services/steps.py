@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextvars import ContextVar
 from itertools import islice
 from time import perf_counter
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -19,7 +19,6 @@ Steps: TypeAlias = Generator[None, None, T]
 _SLICE: Final = 0.0005
 _PAUSE: Final = 0.001
 
-
 # Set when steps must be done soon and others can wait, as at a stop. A context variable, because those
 # who take steps are called through protocols that know nothing of them.
 HURRY: ContextVar[Event | None] = ContextVar("HURRY", default=None)
@@ -27,26 +26,40 @@ HURRY: ContextVar[Event | None] = ContextVar("HURRY", default=None)
 
 async def in_turns(steps: Steps[T]) -> T:
     """What *steps* return; others run between those."""
+    run = _Run(steps)
     since = perf_counter()
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    for _ in run:
         if perf_counter() - since > _SLICE:
             await _let_others()
             since = perf_counter()
+    return run.result
 
 
 def at_once(steps: Steps[T]) -> T:
     """What *steps* return, while everybody waits."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    run = _Run(steps)
+    for _ in run:
+        pass
+    return run.result
+
+
+def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """*items* in lists of *size*, the last of which may have fewer."""
+    left = iter(items)
+    while portion := list(islice(left, size)):
+        yield portion
+
+
+class _Run(Generic[T]):
+    """Steps to go through, and then their result."""
+
+    result: T
+
+    def __init__(self, steps: Steps[T]) -> None:
+        self._steps = steps
+
+    def __iter__(self) -> Iterator[None]:
+        self.result = yield from self._steps
 
 
 async def _let_others() -> None:
@@ -57,10 +70,3 @@ async def _let_others() -> None:
         return
     if (left := _PAUSE - (perf_counter() - since)) > 0:
         await sleep(left)
-
-
-def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """*items* in lists of *size*, the last of which may have fewer."""
-    left = iter(items)
-    while portion := list(islice(left, size)):
-        yield portion
