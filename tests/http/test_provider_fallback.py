@@ -26,14 +26,7 @@ async def test_a_wrong_key_sends_turns_to_the_next_provider_and_soon_straight_th
     upstream.plays(refuses(401))
     async with Upstream() as other:
         other.plays(anthropic("Hello", " world"))
-        client: ChatClient = await serving(
-            asking
-            | {
-                "PROVIDERS": "openai,anthropic",
-                "ANTHROPIC_API_KEY": "planted-too",
-                "ANTHROPIC_BASE_URL": other.url,
-            }
-        )
+        client: ChatClient = await serving(asking | _then_anthropic(other.url))
         assert await _breakers(client) == {"openai": 0.0, "anthropic": 0.0}
 
         replies = [await client.ask("hi") for _ in range(7)]
@@ -64,13 +57,7 @@ async def test_a_provider_with_little_time_leaves_the_next_one_its_own(
     async with Upstream() as other:
         other.plays(anthropic("Hello", " world"))
         client: ChatClient = await serving(
-            asking
-            | {
-                "PROVIDERS": "openai,anthropic",
-                "OPENAI_TOTAL_TIMEOUT_MS": "100",
-                "ANTHROPIC_API_KEY": "planted-too",
-                "ANTHROPIC_BASE_URL": other.url,
-            }
+            asking | _then_anthropic(other.url) | {"OPENAI_TOTAL_TIMEOUT_MS": "100"}
         )
 
         reply = await client.ask("hi")
@@ -90,13 +77,8 @@ async def test_when_both_fail_the_row_has_the_names_of_the_last(
     upstream.plays(refuses(401))
     client: ChatClient = await serving(
         asking
-        | {
-            "PROVIDERS": "openai,anthropic",
-            "ANTHROPIC_API_KEY": "planted-too",
-            "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{unused_port}/v1",
-            "ANTHROPIC_MODEL": "claude-haiku-4-5",
-            "ANTHROPIC_RETRY_BASE_MS": "1",
-        }
+        | _then_anthropic(f"http://127.0.0.1:{unused_port}/v1")
+        | {"ANTHROPIC_MODEL": "claude-haiku-4-5", "ANTHROPIC_RETRY_BASE_MS": "1"}
     )
 
     await client.ask("hi")
@@ -105,6 +87,15 @@ async def test_when_both_fail_the_row_has_the_names_of_the_last(
     assert (row["provider"], row["model"]) == ("anthropic", "claude-haiku-4-5")
     assert failure["provider"] == "anthropic"
     assert (row["tokens_in"], row["tokens_out"], row["cost_usd"]) == (0, 0, 0)
+
+
+def _then_anthropic(url: str) -> dict[str, str]:
+    """Variables that have Anthropic, at *url*, answer when OpenAI does not."""
+    return {
+        "PROVIDERS": "openai,anthropic",
+        "ANTHROPIC_API_KEY": "planted-too",
+        "ANTHROPIC_BASE_URL": url,
+    }
 
 
 async def _breakers(client: ChatClient) -> dict[str, float]:
